@@ -1,0 +1,123 @@
+//! Every metric the program shows: name, help, kind; counted without locks.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Whether a metric only grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+macro_rules! metrics {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $kind:ident, $help:literal;)*) => {
+        /// A number the program keeps about itself.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum Metric { $(#[doc = $help] $variant),* }
+
+        const ALL: &[(&str, Kind, &str)] = &[$(($name, Kind::$kind, $help)),*];
+    };
+}
+
+metrics! {
+    ConnectionsWebSocket = "vestnik_connections_websocket", Gauge, "Open WebSocket connections.";
+    ConnectionsPolling = "vestnik_connections_polling", Gauge, "Long polls being held.";
+    Accepted = "vestnik_accepted_connections_total", Counter, "TCP connections accepted.";
+    Published = "vestnik_published_messages_total", Counter, "Messages numbered by this node.";
+    PublishedBytes = "vestnik_published_bytes_total", Counter, "Bytes of the bodies of numbered messages.";
+    Stored = "vestnik_stored_messages_total", Counter, "Messages written to the history.";
+    NotStored = "vestnik_unstored_messages_total", Counter, "Messages that should have been stored and could not be.";
+    Dropped = "vestnik_dropped_publishes_total", Counter, "Publishes answered but addressed to nobody valid, or empty.";
+    Refused = "vestnik_refused_publishes_total", Counter, "Publishes answered with an error.";
+    Delivered = "vestnik_delivered_messages_total", Counter, "Messages handed to connections, live.";
+    Replayed = "vestnik_replayed_messages_total", Counter, "Messages handed to returning subscribers from the history.";
+    RecoveryGaps = "vestnik_recovery_gaps_total", Counter, "Returning subscribers whose position was no longer covered by the history.";
+    SlowSubscribers = "vestnik_slow_subscribers_total", Counter, "Connections closed because their outbox was full.";
+    Evicted = "vestnik_evicted_connections_total", Counter, "Connections closed by the limit per channel.";
+    SubscribeRefused = "vestnik_refused_subscriptions_total", Counter, "Subscriptions refused for their channel ids.";
+    TrustRefused = "vestnik_refused_untrusted_total", Counter, "Requests to trusted routes from addresses outside the list.";
+    SocketWrites = "vestnik_socket_writes_total", Counter, "Write calls for deliveries to WebSocket connections.";
+    HistoryMessages = "vestnik_history_messages", Gauge, "Messages kept in the history now.";
+    HistoryBytes = "vestnik_history_bytes", Gauge, "Bytes the history takes: on disk, or in memory for the memory engine.";
+    HistoryExpired = "vestnik_history_expired_messages_total", Counter, "Messages removed because their time was over.";
+    HistoryEvicted = "vestnik_history_evicted_messages_total", Counter, "Messages removed early because a limit was reached.";
+    HistorySegments = "vestnik_history_segments", Gauge, "Files of the history.";
+    HistoryCompactedBytes = "vestnik_history_compacted_bytes_total", Counter, "Bytes of history files removed or rewritten.";
+    HistorySyncs = "vestnik_history_syncs_total", Counter, "Times the history was forced to disk.";
+    HistoryDamaged = "vestnik_history_damaged_bytes_total", Counter, "Bytes of the history found damaged and set aside.";
+}
+
+/// All metrics of one process. Shared by reference; updating one is a single atomic addition.
+pub struct Metrics([AtomicU64; ALL.len()]);
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; ALL.len()])
+    }
+}
+
+impl Metrics {
+    /// Adds one.
+    pub fn increment(&self, metric: Metric) {
+        self.add(metric, 1);
+    }
+
+    /// Adds `by`.
+    pub fn add(&self, metric: Metric, by: u64) {
+        self.0[metric as usize].fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// Takes `by` from a gauge.
+    pub fn subtract(&self, metric: Metric, by: u64) {
+        self.0[metric as usize].fetch_sub(by, Ordering::Relaxed);
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, metric: Metric, value: u64) {
+        self.0[metric as usize].store(value, Ordering::Relaxed);
+    }
+
+    /// Reads one.
+    #[must_use]
+    pub fn get(&self, metric: Metric) -> u64 {
+        self.0[metric as usize].load(Ordering::Relaxed)
+    }
+
+    /// All of them in the text format of Prometheus, version 0.0.4.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::with_capacity(ALL.len() * 128);
+        for ((name, kind, help), value) in ALL.iter().zip(&self.0) {
+            let kind = match kind {
+                Kind::Counter => "counter",
+                Kind::Gauge => "gauge",
+            };
+            let value = value.load(Ordering::Relaxed);
+            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rules_and_counters_end_in_total() {
+        for (name, kind, help) in ALL {
+            assert!(name.starts_with("vestnik_"), "{name}");
+            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            assert!(help.ends_with('.'), "{name}");
+        }
+    }
+
+    #[test]
+    fn rendering_shows_what_was_counted() {
+        let metrics = Metrics::default();
+        metrics.add(Metric::Published, 3);
+        assert!(metrics.render().contains("\nvestnik_published_messages_total 3\n"));
+    }
+}

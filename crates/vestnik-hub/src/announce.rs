@@ -1,0 +1,270 @@
+//! The one stream of numbered messages, split by who must hear of them: each shard has an inbox,
+//! and a directory knows which shards listen to which receiver.
+
+use std::collections::HashMap;
+use std::collections::hash_map::{Entry, RandomState};
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use vestnik_core::{Envelope, Receiver};
+
+/// Which shard: counted from 0, below [`Announcer::SHARDS_MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ShardNumber(u8);
+
+impl ShardNumber {
+    /// Its place in a list of shards.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    const fn bit(self) -> u64 {
+        1 << self.0
+    }
+}
+
+/// What the directory knows of one receiver.
+#[derive(Clone, Copy, Default)]
+struct Listeners {
+    /// Bit n: shard n has at least one subscriber.
+    shards: u64,
+    /// Connections that count against the limit per channel, on all shards.
+    counted: u32,
+}
+
+/// How many locks the directory is spread over.
+const STRIPES: usize = 64;
+
+/// Takes numbered messages from the engine and hands each to the shards that have a listener.
+///
+/// A shard that falls behind does not lose messages: its inbox grows, and publishers are held back
+/// by [`Announcer::room`] until it has caught up.
+pub struct Announcer {
+    stripes: [Mutex<HashMap<Receiver, Listeners>>; STRIPES],
+    hasher: RandomState,
+    inboxes: Box<[Inbox]>,
+    inbox_messages: usize,
+}
+
+/// What waits for one shard.
+#[derive(Default)]
+struct Inbox {
+    waiting: Mutex<Vec<Arc<Envelope>>>,
+    /// Messages waiting or being delivered.
+    backlog: AtomicUsize,
+    news: Notify,
+    room: Notify,
+}
+
+impl Announcer {
+    /// The most shards there can be.
+    pub const SHARDS_MAX: usize = 64;
+
+    /// An announcer for `shards` shards (1 to 64), each of which may have `inbox_messages` messages
+    /// waiting before publishers are held back.
+    #[must_use]
+    pub fn new(shards: usize, inbox_messages: usize) -> Self {
+        Self {
+            stripes: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+            inboxes: (0..shards.clamp(1, Self::SHARDS_MAX)).map(|_| Inbox::default()).collect(),
+            inbox_messages,
+        }
+    }
+
+    /// All shards.
+    pub fn shards(&self) -> impl Iterator<Item = ShardNumber> + use<> {
+        (0..u8::try_from(self.inboxes.len()).unwrap_or(u8::MAX)).map(ShardNumber)
+    }
+
+    /// Hands numbered messages, in order, to every shard that has a listener. Called by the engine
+    /// inside the step that numbered them, so that no shard sees ids out of order. Never waits.
+    pub fn announce(&self, envelopes: &[Arc<Envelope>]) {
+        let mut woken = 0;
+        for envelope in envelopes {
+            let mut shards =
+                envelope.receivers.iter().fold(0, |all, to| all | self.listeners(*to).shards);
+            woken |= shards;
+            while shards != 0 {
+                let inbox = &self.inboxes[shards.trailing_zeros() as usize];
+                inbox.backlog.fetch_add(1, Ordering::Relaxed);
+                lock(&inbox.waiting).push(Arc::clone(envelope));
+                shards &= shards - 1;
+            }
+        }
+        while woken != 0 {
+            self.inboxes[woken.trailing_zeros() as usize].news.notify_one();
+            woken &= woken - 1;
+        }
+    }
+
+    /// Waits until no shard is further behind than allowed. Cancel safe.
+    pub async fn room(&self) {
+        for inbox in &self.inboxes {
+            loop {
+                let room = inbox.room.notified();
+                if inbox.backlog.load(Ordering::Acquire) < self.inbox_messages {
+                    break;
+                }
+                room.await;
+            }
+        }
+    }
+
+    /// Whether every shard is within its allowance now.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.inboxes.iter().all(|inbox| inbox.backlog.load(Ordering::Relaxed) < self.inbox_messages)
+    }
+
+    /// Waits until something is there for `shard`. Cancel safe.
+    pub async fn news(&self, shard: ShardNumber) {
+        self.inboxes[shard.index()].news.notified().await;
+    }
+
+    /// Swaps what waits for `shard` with `taken`, which must be empty.
+    pub fn take(&self, shard: ShardNumber, taken: &mut Vec<Arc<Envelope>>) {
+        debug_assert!(taken.is_empty(), "messages would be delivered twice");
+        std::mem::swap(&mut *lock(&self.inboxes[shard.index()].waiting), taken);
+    }
+
+    /// Says that `count` messages taken by `shard` were handed to its connections.
+    pub fn delivered(&self, shard: ShardNumber, count: usize) {
+        let inbox = &self.inboxes[shard.index()];
+        inbox.backlog.fetch_sub(count, Ordering::Release);
+        inbox.room.notify_waiters();
+    }
+
+    /// Says that `shard` now has a listener for `receiver`.
+    pub fn listen(&self, shard: ShardNumber, receiver: Receiver) {
+        self.stripe(receiver).entry(receiver).or_default().shards |= shard.bit();
+    }
+
+    /// Says that `shard` has no listener for `receiver` any more.
+    pub fn leave(&self, shard: ShardNumber, receiver: Receiver) {
+        if let Entry::Occupied(mut entry) = self.stripe(receiver).entry(receiver) {
+            entry.get_mut().shards &= !shard.bit();
+            if entry.get().shards == 0 {
+                entry.remove();
+            }
+        }
+    }
+
+    /// Counts one more connection of `receiver`, which must be listened to; returns how many there
+    /// are now, on all shards.
+    pub fn count_in(&self, receiver: Receiver) -> u32 {
+        self.stripe(receiver).get_mut(&receiver).map_or(0, |listeners| {
+            listeners.counted += 1;
+            listeners.counted
+        })
+    }
+
+    /// Counts one connection of `receiver` less. Call before [`Announcer::leave`].
+    pub fn count_out(&self, receiver: Receiver) {
+        if let Some(listeners) = self.stripe(receiver).get_mut(&receiver) {
+            listeners.counted = listeners.counted.saturating_sub(1);
+        }
+    }
+
+    /// Whether anybody listens to `receiver`.
+    #[must_use]
+    pub fn is_online(&self, receiver: Receiver) -> bool {
+        self.listeners(receiver).shards != 0
+    }
+
+    /// How many distinct private channels somebody listens to. Walks the whole directory.
+    #[must_use]
+    pub fn private_channels(&self) -> usize {
+        self.stripes
+            .iter()
+            .map(|stripe| lock(stripe).keys().filter(|receiver| receiver.is_private()).count())
+            .sum()
+    }
+
+    fn listeners(&self, receiver: Receiver) -> Listeners {
+        self.stripe(receiver).get(&receiver).copied().unwrap_or_default()
+    }
+
+    fn stripe(&self, receiver: Receiver) -> MutexGuard<'_, HashMap<Receiver, Listeners>> {
+        let hash = usize::try_from(self.hasher.hash_one(receiver) % STRIPES as u64);
+        lock(&self.stripes[hash.unwrap_or(0)])
+    }
+}
+
+/// Locks plain data. A panic while it was held cannot have left it half changed: the sections are
+/// single assignments and insertions.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use vestnik_core::{Author, ChannelId, Draft, Expiry, MessageId, MessageKind};
+
+    use super::*;
+
+    fn envelope(seq: u64, receivers: &[Receiver]) -> Arc<Envelope> {
+        Arc::new(Envelope::new(
+            MessageId::new(1, seq),
+            0,
+            Draft {
+                receivers: receivers.into(),
+                body: Bytes::new(),
+                expiry: Expiry::VOLATILE,
+                author: Author::Backend,
+                kind: MessageKind::UNKNOWN,
+            },
+        ))
+    }
+
+    #[test]
+    fn a_message_reaches_only_the_shards_that_listen_and_once_each() {
+        let announcer = Announcer::new(2, 10);
+        let [first, second] = [ShardNumber(0), ShardNumber(1)];
+        let [a, b] = [1, 2].map(|n| Receiver::Private(ChannelId::from_bytes([n; 16])));
+        announcer.listen(first, a);
+        announcer.listen(first, b);
+        announcer.announce(&[envelope(1, &[a, b, a])]);
+        let mut taken = Vec::new();
+        announcer.take(second, &mut taken);
+        assert!(taken.is_empty());
+        announcer.take(first, &mut taken);
+        assert_eq!(taken.len(), 1);
+        announcer.leave(first, a);
+        assert!(!announcer.is_online(a));
+        assert!(announcer.is_online(b));
+        assert_eq!(announcer.private_channels(), 1);
+    }
+
+    #[tokio::test]
+    async fn publishers_are_held_back_until_the_slowest_shard_caught_up() {
+        let announcer = Announcer::new(1, 1);
+        let shard = ShardNumber(0);
+        let to = Receiver::Public(ChannelId::from_bytes([7; 16]));
+        announcer.listen(shard, to);
+        announcer.announce(&[envelope(1, &[to])]);
+        assert!(!announcer.has_room());
+        let waits = announcer.room();
+        let mut taken = Vec::new();
+        announcer.take(shard, &mut taken);
+        announcer.delivered(shard, taken.len());
+        waits.await;
+        assert!(announcer.has_room());
+    }
+
+    #[test]
+    fn connections_are_counted_over_all_shards() {
+        let announcer = Announcer::new(2, 10);
+        let to = Receiver::Private(ChannelId::from_bytes([7; 16]));
+        for shard in announcer.shards() {
+            announcer.listen(shard, to);
+        }
+        assert_eq!([announcer.count_in(to), announcer.count_in(to)], [1, 2]);
+        announcer.count_out(to);
+        assert_eq!(announcer.count_in(to), 2);
+    }
+}

@@ -1,0 +1,10 @@
+//! The queue: who is connected, what was said, who gets it.
+//!
+//! The hub names no generation, no HTTP and no JSON: it moves [`vestnik_core::Envelope`]s from
+//! publishers to the connections that listen, and keeps what must be kept.
+
+pub mod announce;
+pub mod engine;
+
+pub use announce::{Announcer, ShardNumber};
+pub use engine::EngineError;

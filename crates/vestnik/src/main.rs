@@ -1,0 +1,3 @@
+//! The `vestnik` program.
+
+fn main() {}
