@@ -1,0 +1,793 @@
+//! Settings: default, files, environment and flags become one checked [`Config`].
+//!
+//! The only place that reads configuration files and the environment. Every problem is found in one
+//! run and told with its path; nothing is guessed. Files whose names end in `.json` are those of the
+//! originals (`config/import.rs`), all others are `vestnik.toml`.
+
+mod document;
+mod import;
+mod keys;
+mod layer;
+mod network;
+mod table;
+mod value;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use vestnik_core::Secret;
+use vestnik_core::sign::{Algorithm, Key, KeyRing};
+use vestnik_core::tenant::MissingExpiry;
+
+pub(crate) use document::options as options_page;
+pub(crate) use keys::{KeySource, KeySummary, LoadKeysError, Security, Strictness};
+pub(crate) use layer::{Place, Problem};
+pub(crate) use network::Network;
+pub(crate) use value::{show_date, show_size, show_time};
+
+use import::Import;
+use keys::PoorKey;
+use layer::{Layers, Rank};
+use value::Value;
+
+/// Everything the program was told, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// The files it was read from, in order.
+    pub(crate) files: Vec<PathBuf>,
+    /// Folder of everything the server keeps.
+    pub(crate) data_dir: PathBuf,
+    /// What a text publish without `Message-Expiry` means (README D5).
+    pub(crate) missing_expiry: MissingExpiry,
+    /// Sockets and threads.
+    pub(crate) server: Server,
+    /// Signatures.
+    pub(crate) security: Security,
+    /// Who may publish.
+    pub(crate) trusted: Trusted,
+    /// Sizes and counts.
+    pub(crate) limits: Limits,
+    /// Times.
+    pub(crate) timing: Timing,
+    /// Kept messages.
+    pub(crate) history: History,
+    /// What is logged.
+    pub(crate) log: Log,
+}
+
+/// Sockets and threads.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    /// At least one, with different addresses.
+    pub(crate) listeners: Vec<Listener>,
+    /// Threads that serve connections: 1 to 64.
+    pub(crate) shards: usize,
+    /// Where browsers reach the server, without a slash at the end; unknown unless told.
+    pub(crate) public_url: Option<String>,
+    /// Time over which 10,000 connections are closed at shutdown (K-042).
+    pub(crate) drain_per_10000: Duration,
+    /// Whether an imported file says that it is one process of a cluster; statistics show it.
+    pub(crate) cluster_mode: bool,
+}
+
+/// One socket that takes connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listener {
+    /// Its name in the log.
+    pub(crate) name: String,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// Connections the system may queue.
+    pub(crate) backlog: u32,
+    /// What it answers.
+    pub(crate) routes: Routes,
+}
+
+/// Which paths a listener answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Routes {
+    /// All routes of README "Routes of the one port".
+    Standard,
+    /// Only these, as in an imported file.
+    Only(RoutePrefixes),
+}
+
+/// Path prefixes of an imported listener; compared as queue-server.md §4.1 says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RoutePrefixes {
+    /// Publishing and presence, trusted.
+    pub(crate) publish: Option<String>,
+    /// Long poll and WebSocket.
+    pub(crate) subscribe: Option<String>,
+    /// Publishing by clients.
+    pub(crate) rest: Option<String>,
+    /// Statistics, trusted.
+    pub(crate) stat: Option<String>,
+}
+
+/// Who may publish (README D15).
+#[derive(Clone, Debug)]
+pub(crate) struct Trusted {
+    /// Callers that may use trusted routes.
+    pub(crate) allow: Vec<Network>,
+    /// Peers whose `X-Forwarded-For` is believed.
+    pub(crate) proxies: Vec<Network>,
+    /// Path segment that admits a publisher from anywhere.
+    pub(crate) path_secret: Option<Secret<String>>,
+}
+
+/// Sizes in bytes, and counts.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    /// Bytes of a text publish, a client's request or a WebSocket message.
+    pub(crate) payload_bytes: usize,
+    /// Bytes of a binary publish; not below `payload_bytes`.
+    pub(crate) trusted_payload_bytes: usize,
+    /// Connections of one private channel.
+    pub(crate) connections_per_channel: usize,
+    /// Messages in one binary request.
+    pub(crate) messages_per_request: usize,
+    /// Receivers of one message, channels of one presence request.
+    pub(crate) channels_per_request: usize,
+    /// Connections of the process.
+    pub(crate) connections: usize,
+    /// Connections from one address; not above `connections`.
+    pub(crate) connections_per_address: usize,
+    /// Bytes of the head of a request.
+    pub(crate) request_head_bytes: usize,
+    /// Messages that wait for a slow connection.
+    pub(crate) outbox_messages: usize,
+    /// Bytes that wait for a slow connection.
+    pub(crate) outbox_bytes: usize,
+    /// Messages that wait for one shard.
+    pub(crate) inbox_messages: usize,
+}
+
+/// Times.
+#[derive(Clone, Debug)]
+pub(crate) struct Timing {
+    /// How long a poll without news is held; below 60 s.
+    pub(crate) poll: Duration,
+    /// Period of WebSocket pings.
+    pub(crate) ping: Duration,
+    /// Silence that ends an unfinished body.
+    pub(crate) body: Duration,
+    /// Time for the head of a request.
+    pub(crate) head: Duration,
+    /// How long an idle HTTP connection is kept.
+    pub(crate) keep_alive: Duration,
+    /// How long a channel stays online after a poll.
+    pub(crate) presence_grace: Duration,
+}
+
+/// Where messages are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HistoryEngine {
+    /// On disk; survives a restart.
+    Disk,
+    /// In memory.
+    Memory,
+}
+
+/// When messages are forced to disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HistorySync {
+    /// Before a publish is answered.
+    Always,
+    /// Once in this time.
+    Interval(Duration),
+    /// When the system likes.
+    Never,
+}
+
+/// Kept messages.
+#[derive(Clone, Debug)]
+pub(crate) struct History {
+    /// Where they are kept.
+    pub(crate) engine: HistoryEngine,
+    /// When they are forced to disk.
+    pub(crate) sync: HistorySync,
+    /// Longest time one is kept; at most a day.
+    pub(crate) message_ttl: Duration,
+    /// Kept for one channel.
+    pub(crate) messages_per_channel: usize,
+    /// Kept in all.
+    pub(crate) messages: usize,
+    /// Bytes kept in all.
+    pub(crate) bytes: u64,
+    /// Bytes of memory for recent ones.
+    pub(crate) cache_bytes: usize,
+    /// Handed to one returning subscriber.
+    pub(crate) replay_messages: usize,
+}
+
+/// Least important lines that are logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogLevel {
+    /// Someone must act.
+    Error,
+    /// Odd, survived.
+    Warn,
+    /// Start, stop, reload.
+    Info,
+    /// One line per connection.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// How lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// For collectors.
+    Json,
+}
+
+/// What is logged.
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    /// Least important lines.
+    pub(crate) level: LogLevel,
+    /// How lines are written.
+    pub(crate) format: LogFormat,
+}
+
+/// Something odd that does not keep the program from starting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Warning {
+    /// Where it was written.
+    pub(crate) place: Place,
+    /// The path of the setting.
+    pub(crate) path: String,
+    /// What is odd and what is in force.
+    pub(crate) text: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Place::File(file, _) = &self.place {
+            write!(f, "{}: ", file.display())?;
+        }
+        write!(f, "{}: {}", self.path, self.text)
+    }
+}
+
+/// Every problem of one run; printed by place, as in style.md §8.
+#[derive(Debug, thiserror::Error)]
+pub(crate) struct ConfigErrors {
+    /// At least one.
+    pub(crate) problems: Vec<Problem>,
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest: Vec<_> = self.problems.iter().collect();
+        while let Some(first) = rest.first() {
+            let place = first.place.to_string();
+            let (here, others): (Vec<_>, Vec<_>) =
+                rest.into_iter().partition(|problem| problem.place.to_string() == place);
+            let noun = if here.len() == 1 { "problem" } else { "problems" };
+            write!(f, "{} {noun} in {place}", here.len())?;
+            for Problem { place, path, text } in here {
+                let line = match place {
+                    Place::File(_, Some(line)) => format!("line {line}"),
+                    _ => String::new(),
+                };
+                match (path.is_empty(), line.is_empty()) {
+                    (true, true) => write!(f, "\n  {text}")?,
+                    (true, false) => write!(f, "\n  {line}: {text}")?,
+                    (false, true) => write!(f, "\n  {path}: {text}")?,
+                    (false, false) => write!(f, "\n  {path} ({line}): {text}")?,
+                }
+            }
+            rest = others;
+            if !rest.is_empty() {
+                writeln!(f)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where settings come from.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sources {
+    /// Files and folders, in order.
+    pub(crate) files: Vec<PathBuf>,
+    /// Variables of the environment; foreign ones are skipped.
+    pub(crate) environment: Vec<(String, String)>,
+    /// Paths and values of the command line, in order.
+    pub(crate) flags: Vec<(String, String)>,
+    /// Folder to keep data in unless told.
+    pub(crate) data_dir: PathBuf,
+}
+
+/// Flags of every command that reads the configuration.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct ConfigArgs {
+    /// A vestnik.toml, a push-server-*.json, or a folder of such files; may be repeated.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) config: Vec<PathBuf>,
+    /// Set one option, for example history.sync=interval; may be repeated.
+    #[arg(long, value_name = "OPTION=VALUE", value_parser = option_and_value)]
+    pub(crate) set: Vec<(String, String)>,
+    /// Listen on this address and port; may be repeated (server.listen).
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Vec<String>,
+    /// Keep data in this folder (data_dir).
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data_dir: Option<String>,
+    /// error, warn, info, debug or trace (log.level).
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log: Option<String>,
+    /// Accept short and published signature keys (security.allow_weak_key).
+    #[arg(long)]
+    pub(crate) allow_weak_key: bool,
+}
+
+fn option_and_value(text: &str) -> Result<(String, String), String> {
+    let (option, value) =
+        text.split_once('=').ok_or("must be OPTION=VALUE, such as history.sync=always")?;
+    Ok((option.trim().to_owned(), value.trim().to_owned()))
+}
+
+impl ConfigArgs {
+    /// The sources these flags name, with the environment of the process.
+    pub(crate) fn sources(&self) -> Sources {
+        let mut flags = self.set.clone();
+        let direct = [
+            ("server.listen", (!self.listen.is_empty()).then(|| self.listen.join(","))),
+            ("data_dir", self.data_dir.clone()),
+            ("log.level", self.log.clone()),
+            ("security.allow_weak_key", self.allow_weak_key.then(|| "true".to_owned())),
+        ];
+        let direct = direct.into_iter().filter_map(|(path, value)| Some((path.to_owned(), value?)));
+        flags.extend(direct);
+        Sources {
+            files: self.config.clone(),
+            environment: std::env::vars_os()
+                .map(|(name, value)| {
+                    (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
+                })
+                .collect(),
+            flags,
+            data_dir: default_data_dir(
+                std::env::var_os("STATE_DIRECTORY").map(PathBuf::from),
+                Path::new("/var/lib/vestnik"),
+            ),
+        }
+    }
+}
+
+/// The folder to keep data in unless told: what systemd made, the system's, or one right here.
+fn default_data_dir(state_directory: Option<PathBuf>, system: &Path) -> PathBuf {
+    // systemd separates several folders by colons; the first is ours.
+    let first = state_directory
+        .and_then(|it| it.to_str()?.split(':').next().map(PathBuf::from))
+        .filter(|it| !it.as_os_str().is_empty());
+    if let Some(folder) = first {
+        return folder;
+    }
+    if is_writable(system) { system.to_owned() } else { "vestnik-data".into() }
+}
+
+/// Whether a file can be made in `folder`: the only sure answer is to make one.
+fn is_writable(folder: &Path) -> bool {
+    let probe = folder.join(format!(".vestnik-write-test-{}", std::process::id()));
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).open(&probe);
+    made.is_ok() && std::fs::remove_file(&probe).is_ok()
+}
+
+impl Config {
+    /// Reads all sources; a later one wins: default, file, environment, flag.
+    ///
+    /// # Errors
+    /// Every problem found.
+    pub(crate) fn load(sources: &Sources) -> Result<(Self, Vec<Warning>), ConfigErrors> {
+        let mut layers = Layers::defaults();
+        let (files, mut problems) = files_of(&sources.files);
+        let mut import = Import::default();
+        for file in &files {
+            match std::fs::read_to_string(file) {
+                Ok(text) if is_json(file) => import.read(&mut layers, file, &text),
+                Ok(text) => problems.extend(layer::read_toml(&mut layers, file, &text)),
+                Err(error) => problems.push(unreadable(file, &error)),
+            }
+        }
+        problems.extend(layer::read_environment(&mut layers, &sources.environment));
+        problems.extend(layer::read_flags(&mut layers, &sources.flags));
+        let imported = import.finish(&mut layers);
+        problems.extend(imported.problems);
+        let mut build = Build { layers: &layers, problems, warnings: imported.warnings };
+        let mut listeners = imported.listeners;
+        build.listeners(&mut listeners);
+        let config = Self {
+            files,
+            data_dir: build.data_dir(&sources.data_dir),
+            missing_expiry: match layers.text("generation") {
+                "3" => MissingExpiry::KeepDay,
+                _ => MissingExpiry::Volatile,
+            },
+            security: build.security(&listeners, &sources.data_dir),
+            trusted: build.trusted(),
+            limits: build.limits(),
+            timing: timing(&layers),
+            history: build.history(),
+            log: log(&layers),
+            server: Server {
+                listeners,
+                shards: shards(layers.amount("server.shards")),
+                public_url: build.public_url(),
+                drain_per_10000: layers.time("server.drain"),
+                cluster_mode: imported.cluster_mode,
+            },
+        };
+        let Build { problems, warnings, .. } = build;
+        if problems.is_empty() { Ok((config, warnings)) } else { Err(ConfigErrors { problems }) }
+    }
+}
+
+fn is_json(file: &Path) -> bool {
+    file.extension().is_some_and(|it| it.eq_ignore_ascii_case("json"))
+}
+
+fn unreadable(file: &Path, error: &std::io::Error) -> Problem {
+    Problem::new(Place::File(file.to_owned(), None), "", format!("cannot be read: {error}"))
+}
+
+/// The files that `paths` name: folders stand for the `.toml` and `.json` files in them, by name,
+/// without the templates that the originals keep beside what is generated from them.
+fn files_of(paths: &[PathBuf]) -> (Vec<PathBuf>, Vec<Problem>) {
+    let mut files = Vec::new();
+    let mut problems = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        match configuration_files_in(path) {
+            Ok(found) if found.is_empty() => problems.push(Problem::new(
+                Place::File(path.clone(), None),
+                "",
+                "no .toml or .json file in this folder",
+            )),
+            Ok(found) => files.extend(found),
+            Err(error) => problems.push(unreadable(path, &error)),
+        }
+    }
+    (files, problems)
+}
+
+fn configuration_files_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let template = name.contains("__PORT__") || name.starts_with('.');
+        let toml = path.extension().is_some_and(|it| it == "toml");
+        if !template && (toml || is_json(&path)) && path.is_file() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// 0 means one per core.
+fn shards(configured: usize) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    if configured == 0 { cores().min(64) } else { configured }
+}
+
+fn timing(layers: &Layers) -> Timing {
+    Timing {
+        poll: layers.time("timing.poll"),
+        ping: layers.time("timing.ping"),
+        body: layers.time("timing.body"),
+        head: layers.time("timing.head"),
+        keep_alive: layers.time("timing.keep_alive"),
+        presence_grace: layers.time("timing.presence_grace"),
+    }
+}
+
+fn log(layers: &Layers) -> Log {
+    Log {
+        level: match layers.text("log.level") {
+            "error" => LogLevel::Error,
+            "warn" => LogLevel::Warn,
+            "debug" => LogLevel::Debug,
+            "trace" => LogLevel::Trace,
+            _ => LogLevel::Info,
+        },
+        format: match layers.text("log.format") {
+            "json" => LogFormat::Json,
+            _ => LogFormat::Text,
+        },
+    }
+}
+
+/// Makes the parts of [`Config`] and collects what does not fit together.
+struct Build<'run> {
+    layers: &'run Layers,
+    problems: Vec<Problem>,
+    warnings: Vec<Warning>,
+}
+
+impl Build<'_> {
+    fn problem(&mut self, path: &str, text: impl Into<String>) {
+        self.problems.push(Problem::new(self.layers.place(path), path, text));
+    }
+
+    fn warn(&mut self, path: &str, text: impl Into<String>) {
+        let place = self.layers.place(path);
+        self.warnings.push(Warning { place, path: path.to_owned(), text: text.into() });
+    }
+
+    /// Adds the listeners of `server.listen` to the imported ones and checks them all.
+    fn listeners(&mut self, listeners: &mut Vec<Listener>) {
+        let backlog = u32::try_from(self.layers.number("server.backlog")).unwrap_or(1024);
+        let Value::Addresses(addresses) = self.layers.value("server.listen") else {
+            unreachable!("server.listen is a list of addresses in the table");
+        };
+        if listeners.is_empty() || self.layers.rank("server.listen") > Rank::Default {
+            listeners.extend(addresses.iter().map(|address| Listener {
+                name: address.to_string(),
+                address: *address,
+                backlog,
+                routes: Routes::Standard,
+            }));
+        }
+        if listeners.is_empty() {
+            self.problem("server.listen", "must name at least one address");
+        }
+        let mut seen = BTreeSet::new();
+        for listener in listeners.iter().filter(|it| it.address.port() != 0) {
+            if !seen.insert(listener.address) {
+                let text = format!("{} is listened on twice", listener.address);
+                self.problem("server.listen", text);
+            }
+        }
+    }
+
+    fn data_dir(&self, by_default: &Path) -> PathBuf {
+        match self.layers.text("data_dir") {
+            "" => by_default.to_owned(),
+            written => written.into(),
+        }
+    }
+
+    fn public_url(&mut self) -> Option<String> {
+        let written = self.layers.text("server.public_url").trim_end_matches('/');
+        if written.is_empty() {
+            return None;
+        }
+        let host = written.strip_prefix("https://").or_else(|| written.strip_prefix("http://"));
+        let plain =
+            |host: &str| !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '\\']);
+        if !host.is_some_and(plain) {
+            self.problem(
+                "server.public_url",
+                format!(
+                    "must be a scheme and a host, such as https://example.com, got `{written}`"
+                ),
+            );
+        }
+        Some(written.to_owned())
+    }
+
+    fn security(&mut self, listeners: &[Listener], data_dir: &Path) -> Security {
+        let strictness = Strictness {
+            weak_allowed: self.layers.flag("security.allow_weak_key"),
+            loopback_only: listeners.iter().all(|it| it.address.ip().to_canonical().is_loopback()),
+        };
+        let algorithm = self.layers.text("security.algorithm").parse().unwrap_or_default();
+        let keys = self.configured_keys(strictness, algorithm);
+        let file = self.layers.text("security.key_file").to_owned();
+        let unsigned = self.layers.flag("security.unsigned");
+        if !keys.is_empty() && !file.is_empty() {
+            let key_path = if self.layers.text("security.key").is_empty() {
+                "security.keys"
+            } else {
+                "security.key"
+            };
+            // A container may override the key file of its image by a variable, and the reverse.
+            let (of_key, of_file) =
+                (self.layers.rank(key_path), self.layers.rank("security.key_file"));
+            if of_key == of_file {
+                self.problem(
+                    "security.key_file",
+                    format!("cannot be set together with `{key_path}`"),
+                );
+            } else if of_file > of_key {
+                return self.key_file(file.into(), false, unsigned, algorithm, strictness);
+            }
+        }
+        if keys.is_empty() {
+            let generate = file.is_empty();
+            let file =
+                if generate { self.data_dir(data_dir).join("signature.key") } else { file.into() };
+            return self.key_file(file, generate, unsigned, algorithm, strictness);
+        }
+        if unsigned {
+            self.problem(
+                "security.unsigned",
+                "a server with a key refuses bare ids; remove the key or this option",
+            );
+        }
+        let shown = keys.iter().map(|(key, until_s)| KeySummary::new(key, *until_s)).collect();
+        let ring = match KeyRing::new(keys.into_iter().map(|(key, _)| key).collect()) {
+            Ok(ring) => ring,
+            Err(error) => {
+                self.problem("security.keys", error.to_string());
+                KeyRing::default()
+            }
+        };
+        Security { keys: KeySource::Configured { ring, shown }, algorithm, strictness }
+    }
+
+    fn key_file(
+        &mut self,
+        path: PathBuf,
+        generate: bool,
+        unsigned: bool,
+        algorithm: Algorithm,
+        strictness: Strictness,
+    ) -> Security {
+        let keys = match (unsigned, generate) {
+            (true, true) => KeySource::Unsigned,
+            (true, false) => {
+                self.problem("security.unsigned", "a server with a key refuses bare ids; remove `security.key_file` or this option");
+                KeySource::Unsigned
+            }
+            (false, _) => KeySource::File { path, generate },
+        };
+        Security { keys, algorithm, strictness }
+    }
+
+    /// The keys that stand in the configuration itself with their ends, `security.key` first.
+    fn configured_keys(
+        &mut self,
+        strictness: Strictness,
+        algorithm: Algorithm,
+    ) -> Vec<(Key, Option<u64>)> {
+        let mut keys = Vec::new();
+        let single = self.layers.text("security.key").to_owned();
+        if !single.is_empty() {
+            if self.layers.place("security.key") == Place::Flag {
+                self.warn("security.key", "every user of this machine can read the command line; use a file or the environment");
+            }
+            self.check_key("security.key", "", &single, strictness);
+            keys.push((Key::new(Secret::new(single), algorithm, None), None));
+        }
+        let Value::Keys(written) = self.layers.value("security.keys") else {
+            unreachable!("security.keys is a list of keys in the table");
+        };
+        for (index, it) in written.clone().into_iter().enumerate() {
+            let number = format!("key {}: ", index + 1);
+            self.check_key("security.keys", &number, &it.key, strictness);
+            let algorithm = match it.algorithm.as_deref().map(str::parse) {
+                None => algorithm,
+                Some(Ok(named)) => named,
+                Some(Err(error)) => {
+                    self.problem("security.keys", format!("{number}{error}"));
+                    algorithm
+                }
+            };
+            keys.push((Key::new(Secret::new(it.key), algorithm, it.until_s), it.until_s));
+        }
+        keys
+    }
+
+    fn check_key(&mut self, path: &str, number: &str, key: &str, strictness: Strictness) {
+        let imported = matches!(self.layers.place(path), Place::File(file, _) if is_json(&file));
+        match PoorKey::find(key) {
+            Some(poor) if poor.is_tolerable(strictness, imported) => {
+                self.warn(path, format!("{number}{poor}"));
+            }
+            Some(poor) => self.problem(path, format!("{number}{poor}")),
+            None => {}
+        }
+    }
+
+    fn networks(&self, path: &str) -> Vec<Network> {
+        match self.layers.value(path) {
+            Value::Networks(networks) => networks.clone(),
+            _ => unreachable!("{path} is a list of networks in the table"),
+        }
+    }
+
+    fn trusted(&mut self) -> Trusted {
+        let allow = self.networks("trusted.allow");
+        if allow.iter().any(|network| network.is_everyone()) {
+            self.warn("trusted.allow", "everybody may publish and read statistics");
+        }
+        let proxies = self.networks("trusted.proxies");
+        if proxies.iter().any(|network| network.is_everyone()) {
+            self.warn("trusted.proxies", "everybody may claim any address by `X-Forwarded-For`");
+        }
+        let secret = self.layers.text("trusted.path_secret").to_owned();
+        let plain = secret.bytes().all(|it| it.is_ascii_alphanumeric() || b"_-".contains(&it));
+        let fits = plain && (16..=128).contains(&secret.len());
+        if !secret.is_empty() && !fits {
+            self.problem("trusted.path_secret", "must be 16 to 128 characters of A-Z a-z 0-9 _ -");
+        }
+        let path_secret = (!secret.is_empty()).then(|| Secret::new(secret));
+        Trusted { allow, proxies, path_secret }
+    }
+
+    fn limits(&mut self) -> Limits {
+        let layers = self.layers;
+        let payload_bytes = layers.amount("limits.max_payload");
+        let mut trusted_payload_bytes = layers.amount("limits.max_trusted_payload");
+        if trusted_payload_bytes < payload_bytes {
+            if layers.rank("limits.max_trusted_payload") == Rank::Default {
+                trusted_payload_bytes = payload_bytes;
+            } else {
+                self.problem(
+                    "limits.max_trusted_payload",
+                    "must not be below `limits.max_payload`",
+                );
+            }
+        }
+        let outbox_bytes = layers.amount("limits.outbox_bytes");
+        if outbox_bytes < payload_bytes {
+            self.warn("limits.outbox_bytes", "below `limits.max_payload`: a connection that is slow for one large message is closed");
+        }
+        let connections = layers.amount("limits.connections");
+        let connections_per_address = match layers.amount("limits.connections_per_address") {
+            0 => connections,
+            number => number.min(connections),
+        };
+        Limits {
+            payload_bytes,
+            trusted_payload_bytes,
+            connections_per_channel: layers.amount("limits.connections_per_channel"),
+            messages_per_request: layers.amount("limits.messages_per_request"),
+            channels_per_request: layers.amount("limits.channels_per_request"),
+            connections,
+            connections_per_address,
+            request_head_bytes: layers.amount("limits.request_head"),
+            outbox_messages: layers.amount("limits.outbox_messages"),
+            outbox_bytes,
+            inbox_messages: layers.amount("limits.inbox_messages"),
+        }
+    }
+
+    fn history(&mut self) -> History {
+        let layers = self.layers;
+        let engine = match layers.text("history.engine") {
+            "memory" => HistoryEngine::Memory,
+            "redis" => {
+                self.problem(
+                    "history.engine",
+                    "`redis` is not available yet in this version; use `disk`",
+                );
+                HistoryEngine::Disk
+            }
+            _ => HistoryEngine::Disk,
+        };
+        let sync = match layers.text("history.sync") {
+            "interval" => HistorySync::Interval(layers.time("history.sync_interval")),
+            "never" => HistorySync::Never,
+            _ => HistorySync::Always,
+        };
+        History {
+            engine,
+            sync,
+            message_ttl: layers.time("history.message_ttl"),
+            messages_per_channel: layers.amount("history.messages_per_channel"),
+            messages: layers.amount("history.messages"),
+            bytes: layers.number("history.bytes"),
+            cache_bytes: layers.amount("history.cache_bytes"),
+            replay_messages: layers.amount("history.replay_messages"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+//! The one table of settings: names, kinds, defaults and their reasons. The defaults of the
+//! program and `docs/options.md` are both made from it.
+
+use super::value::Kind;
+
+/// One setting of `vestnik.toml`.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// Its path in the file: `history.sync`.
+    pub(crate) path: &'static str,
+    /// What it takes.
+    pub(crate) kind: Kind,
+    /// Its default, as it would be written in the file; empty: worked out at start, see `about`.
+    pub(crate) default: &'static str,
+    /// What it does, one or two sentences.
+    pub(crate) about: &'static str,
+    /// Why the default is what it is, or which specification item asks for it.
+    pub(crate) origin: &'static str,
+}
+
+impl Setting {
+    /// The setting at `path`.
+    pub(crate) fn find(path: &str) -> Option<&'static Self> {
+        SETTINGS.iter().find(|setting| setting.path == path)
+    }
+
+    /// The environment variable that sets it: the path in upper case behind `VESTNIK_`, with `_`
+    /// for the dot.
+    pub(crate) fn variable(&self) -> String {
+        format!("{VARIABLE_PREFIX}{}", self.path.replace('.', "_").to_ascii_uppercase())
+    }
+}
+
+/// What all environment variables of the program begin with.
+pub(crate) const VARIABLE_PREFIX: &str = "VESTNIK_";
+
+/// Beginnings of variables that container platforms set by themselves for a service that is named
+/// `vestnik` (`VESTNIK_SERVICE_HOST`, `VESTNIK_PORT_8895_TCP`); no setting begins like that.
+pub(crate) const FOREIGN_VARIABLES: [&str; 2] = ["VESTNIK_SERVICE_", "VESTNIK_PORT"];
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const SECOND: u64 = 1000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+
+macro_rules! settings {
+    ($($path:literal, $kind:expr, $default:literal, $about:literal, $origin:literal;)*) => {
+        /// Every setting, in the order of the documentation.
+        pub(crate) const SETTINGS: &[Setting] = &[$(Setting {
+            path: $path, kind: $kind, default: $default, about: $about, origin: $origin,
+        }),*];
+    };
+}
+
+settings! {
+    "data_dir", Kind::Text, "",
+    "Folder of everything the server keeps: history, generated key. Default: `$STATE_DIRECTORY` if set (systemd sets it), else `/var/lib/vestnik` if it exists and can be written, else `./vestnik-data`.",
+    "works as a service, in a container and from a checkout without an argument";
+    "generation", Kind::Choice(&["3", "4"]), "4",
+    "Generation of the sites that publish. 3: a message without `Message-Expiry` is kept for a day; 4: it reaches who is connected and is not stored.",
+    "README D5: PHP before 16.0 never sends the header";
+
+    "server.listen", Kind::Addresses, "[\"0.0.0.0:8895\"]",
+    "Addresses to listen on, each with all routes. `[::]:8895` takes IPv6 too. With imported JSON files the default does not apply, and what is set here is opened besides their listeners.",
+    "README D1: PHP's built-in `path_to_publish` is port 8895";
+    "server.shards", Kind::Count(0, 64), "0",
+    "Threads that serve connections; 0: one per core, at most 64.",
+    "design.md §2: one shard per core";
+    "server.backlog", Kind::Count(1, 65_535), "1024",
+    "Connections the system may queue before they are accepted.",
+    "the originals' templates";
+    "server.public_url", Kind::Text, "\"\"",
+    "Address at which browsers reach the server, such as `https://example.com`; used in advice that is printed, never for routing. Empty: not known.",
+    "only the administrator knows what stands in front";
+    "server.drain", Kind::Time(0, 10 * MINUTE), "\"10s\"",
+    "Time over which 10,000 connections are closed at shutdown, so that their clients do not all return at once; fewer take their share of it.",
+    "clients.md K-042";
+
+    "security.key", Kind::Secret, "\"\"",
+    "Signature key, shared with the site's option `signature_key`; at least 32 characters. Empty: `security.keys` or `security.key_file`.",
+    "README D16";
+    "security.keys", Kind::Keys, "[]",
+    "Several keys, for a change without a gap: the first signs, all verify; `security.key`, if set, is the first. At most 4. `until`: a date or a time after which a key is void.",
+    "README D16";
+    "security.key_file", Kind::Text, "\"\"",
+    "File that holds the key, readable by its owner only. Empty: `<data_dir>/signature.key`, which is generated at the first start; a file named here must exist (`vestnik keygen --output`).",
+    "no start without a key, and no new key by a slip in a name";
+    "security.algorithm", Kind::Choice(&["md5", "sha1", "sha224", "sha256", "sha384", "sha512"]), "\"sha1\"",
+    "Signature algorithm of keys that name none; the site's option `signature_algo`.",
+    "queue-server.md §3.2: the default of PHP";
+    "security.allow_weak_key", Kind::Flag, "false",
+    "Accept keys shorter than 32 characters and keys that were published in documentation or test suites.",
+    "README D16; only for tests";
+    "security.unsigned", Kind::Flag, "false",
+    "Run without a key and accept bare channel ids: who knows an id may listen. Refused together with a key.",
+    "queue-server.md Q-011, README D3; never by accident";
+
+    "trusted.allow", Kind::Networks, "[\"127.0.0.0/8\", \"::1\"]",
+    "Networks whose callers may publish and read statistics.",
+    "README D15";
+    "trusted.proxies", Kind::Networks, "[\"127.0.0.0/8\", \"::1\"]",
+    "Networks of reverse proxies whose `X-Forwarded-For` is believed. Empty: the header is ignored.",
+    "README D15: a proxy that forwards `/bitrix/pub/` by mistake opens nothing";
+    "trusted.path_secret", Kind::Secret, "\"\"",
+    "Secret path segment that admits publishers from anywhere: `http://host:8895/bitrix/pub/<secret>/`; 16 to 128 characters of `A-Z a-z 0-9 _ -`. Empty: none.",
+    "README D15, queue-server.md Q-186: works with every PHP";
+
+    "limits.max_payload", Kind::Size(1, 256 * MIB), "\"1MiB\"",
+    "Largest body of a text publish or a client's request, and largest WebSocket message.",
+    "queue-server.md §11";
+    "limits.max_trusted_payload", Kind::Size(1, GIB), "\"16MiB\"",
+    "Largest body of a binary publish; not below `limits.max_payload`.",
+    "README D18: PHP sends more than 1 MiB";
+    "limits.connections_per_channel", Kind::Count(1, 1_000_000), "100",
+    "Connections of one private channel with a public id; one more closes the oldest.",
+    "queue-server.md §11, README D12";
+    "limits.messages_per_request", Kind::Count(1, 100_000), "100",
+    "Messages in one binary request.",
+    "queue-server.md §11";
+    "limits.channels_per_request", Kind::Count(1, 100_000), "100",
+    "Receivers of one message and channels of one presence request.",
+    "queue-server.md §11";
+    "limits.connections", Kind::Count(1, 10_000_000), "200000",
+    "Connections of the whole process; one more is closed. The system's limit of open files must be higher.",
+    "about 300 MB of memory at 1.5 KB for each (design.md §2)";
+    "limits.connections_per_address", Kind::Count(0, 10_000_000), "0",
+    "Connections from one address; 0: no limit but `limits.connections`. Leave it at 0 behind a proxy that is not in `trusted.proxies`, because all connections then come from one address.",
+    "offices share an address; README D12";
+    "limits.request_head", Kind::Size(KIB, MIB), "\"16KiB\"",
+    "Largest head of a request: line and headers.",
+    "README D18";
+    "limits.outbox_messages", Kind::Count(1, 10_000), "1000",
+    "Messages that may wait for a slow connection before it is closed; it returns and gets them from the history.",
+    "design.md §2";
+    "limits.outbox_bytes", Kind::Size(64 * KIB, GIB), "\"4MiB\"",
+    "Bytes that may wait for a slow connection before it is closed.",
+    "queue-server.md Q-188: four messages of the largest size";
+    "limits.inbox_messages", Kind::Count(1024, 1_048_576), "65536",
+    "Messages that may wait for one shard before publishers are slowed down.",
+    "design.md §2: one bounded queue per shard";
+
+    "timing.poll", Kind::Time(SECOND, 59 * SECOND), "\"40s\"",
+    "How long a long poll without news is held.",
+    "clients.md K-070: clients give up after 60 s";
+    "timing.ping", Kind::Time(SECOND, HOUR), "\"120s\"",
+    "Period of WebSocket pings; a connection that did not answer by the next one is dropped.",
+    "queue-server.md §11, README D14";
+    "timing.body", Kind::Time(SECOND, 10 * MINUTE), "\"20s\"",
+    "Silence after which an unfinished request body is given up.",
+    "queue-server.md Q-032";
+    "timing.head", Kind::Time(SECOND, 10 * MINUTE), "\"10s\"",
+    "Time for the head of a request.",
+    "a connection that says nothing is not kept";
+    "timing.keep_alive", Kind::Time(SECOND, HOUR), "\"75s\"",
+    "How long an idle HTTP connection is kept for the next request.",
+    "longer than the 60 s of nginx, so that the proxy closes first";
+    "timing.presence_grace", Kind::Time(0, 5 * MINUTE), "\"10s\"",
+    "How long a channel stays online after the answer of a long poll.",
+    "README D13";
+
+    "history.engine", Kind::Choice(&["disk", "memory", "redis"]), "\"disk\"",
+    "Where messages with an expiry are kept: `disk` survives a restart, `memory` does not. `redis` is reserved and not available yet.",
+    "design.md §4";
+    "history.sync", Kind::Choice(&["always", "interval", "never"]), "\"always\"",
+    "When messages are forced to disk: before a publish is answered, every `history.sync_interval`, or when the system likes.",
+    "design.md §3";
+    "history.sync_interval", Kind::Time(1, MINUTE), "\"100ms\"",
+    "Period of `history.sync = \"interval\"`: what a power loss may cost.",
+    "design.md §3";
+    "history.message_ttl", Kind::Time(SECOND, 24 * HOUR), "\"24h\"",
+    "Longest time a message is kept, whatever its publisher asks for.",
+    "queue-server.md §2.1, README D5";
+    "history.messages_per_channel", Kind::Count(1, 100_000), "1000",
+    "Messages kept for one channel, oldest out first.",
+    "queue-server.md Q-195";
+    "history.messages", Kind::Count(1, 1_000_000_000), "1000000",
+    "Messages kept in all, oldest out first.",
+    "bounded memory: the index takes about 100 bytes for each";
+    "history.bytes", Kind::Size(MIB, 16 * 1024 * GIB), "\"1GiB\"",
+    "Bytes of the history on disk, or in memory for that engine, oldest out first.",
+    "a full disk must not stop the site";
+    "history.cache_bytes", Kind::Size(0, 64 * GIB), "\"16MiB\"",
+    "Memory for recently read or written messages of the disk engine.",
+    "returning clients ask for the newest messages";
+    "history.replay_messages", Kind::Count(1, 100_000), "1000",
+    "Messages a returning subscriber gets at most.",
+    "queue-server.md Q-195";
+
+    "log.level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "\"info\"",
+    "Least important lines that are written to standard error.",
+    "style.md §7";
+    "log.format", Kind::Choice(&["text", "json"]), "\"text\"",
+    "`text` for people and the journal, `json` for collectors.",
+    "style.md §7";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn paths_and_variables_are_unique_and_free_of_foreign_ones() {
+        let paths: BTreeSet<_> = SETTINGS.iter().map(|setting| setting.path).collect();
+        let variables: BTreeSet<_> = SETTINGS.iter().map(Setting::variable).collect();
+        assert_eq!(paths.len(), SETTINGS.len());
+        assert_eq!(variables.len(), SETTINGS.len());
+        for variable in &variables {
+            assert!(FOREIGN_VARIABLES.iter().all(|it| !variable.starts_with(it)), "{variable}");
+        }
+        assert!(variables.contains("VESTNIK_HISTORY_SYNC"));
+    }
+
+    #[test]
+    fn every_setting_is_told_in_sentences_with_an_origin() {
+        for Setting { path, about, origin, .. } in SETTINGS {
+            assert!(about.ends_with('.'), "{path}");
+            assert!(!origin.is_empty() && !origin.ends_with('.'), "{path}");
+        }
+    }
+}
