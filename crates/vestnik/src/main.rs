@@ -1,3 +1,56 @@
 //! The `vestnik` program.
 
-fn main() {}
+mod check;
+mod config;
+mod failure;
+mod keygen;
+mod sign;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// Queue server for Bitrix "Push and Pull".
+#[derive(Debug, clap::Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Say what a configuration means.
+    Check(check::CheckArgs),
+    /// Make a signature key.
+    Keygen(keygen::KeygenArgs),
+    /// Sign channel ids as a site does.
+    Sign(sign::SignArgs),
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nothing is left to tell it to if the stream is closed. Wrong arguments exit with 1,
+            // which is ours for what the user can fix; help and version with 0.
+            let _ = error.print();
+            return ExitCode::from(u8::from(error.use_stderr()));
+        }
+    };
+    let done = match arguments.command {
+        Command::Check(args) => check::run(&args),
+        Command::Keygen(args) => keygen::run(&args),
+        Command::Sign(args) => sign::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let (text, code) = failure::report(&error);
+            // Nothing is left to tell it to if standard error is closed.
+            let _ = writeln!(std::io::stderr(), "{text}");
+            ExitCode::from(code)
+        }
+    }
+}
