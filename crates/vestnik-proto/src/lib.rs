@@ -2,6 +2,7 @@
 
 mod body;
 pub mod json;
+pub mod protobuf;
 pub mod query;
 pub mod quirks;
 pub mod text;

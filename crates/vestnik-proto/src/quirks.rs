@@ -184,6 +184,37 @@ mod tests {
         }
     }
 
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What the codecs make of the fixtures' messages stands in the fixtures.
+    #[test]
+    fn codecs_write_the_bytes_of_the_fixtures() {
+        use vestnik_core::{ChannelId, MessageId, Receiver};
+
+        use crate::tests::{envelope, envelope_of};
+        use crate::{protobuf, text};
+
+        let public: ChannelId = "ffeeddccbbaa99887766554433221100".parse().unwrap();
+        let mut first = envelope_of(r#"{"a":1}"#, 1_700_000_000_000);
+        first.id = MessageId::new(1_795_487_320, 1);
+        let text_of = |body| String::from_utf8(text::record(&envelope(body)).to_vec()).unwrap();
+        let literal = text_of("{'MESSAGE':[{'module_id':'im'}],'ERROR':''}");
+        let offline = protobuf::channel_stats(&[(Receiver::Public(public), false)]);
+        for (quirk, expected, is_hex) in [
+            (Quirk::AlwaysChannelDash, text_of(r#"{"a":1}"#), false),
+            (Quirk::DateAndMillisecondTag, text_of(r#"{"a":1}"#), false),
+            (Quirk::JavaScriptLiteralBody, literal, false),
+            (Quirk::ExplicitDefaults, hex(&offline), true),
+            (Quirk::SenderAlwaysPresent, hex(&protobuf::record(&first)), true),
+        ] {
+            let fixture = fs::read_to_string(fixtures().join(quirk.name())).unwrap();
+            let fixture = if is_hex { fixture.replace(' ', "") } else { fixture };
+            assert!(fixture.contains(&expected), "{}: {expected}", quirk.name());
+        }
+    }
+
     #[test]
     fn fixtures_hold_the_literals() {
         for (quirk, literal) in [
