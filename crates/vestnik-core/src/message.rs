@@ -107,7 +107,6 @@ impl MessageId {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a remainder of ten fits a byte")]
 fn write_digits(into: &mut [u8], mut value: u64) {
     for digit in into.iter_mut().rev() {
         *digit = b'0' + (value % 10) as u8;

@@ -110,7 +110,7 @@ impl Signature {
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
         let text = text.as_bytes();
-        if text.is_empty() || text.len() % 2 != 0 || text.len() > 2 * Self::LENGTH_MAX {
+        if text.is_empty() || !text.len().is_multiple_of(2) || text.len() > 2 * Self::LENGTH_MAX {
             return None;
         }
         let mut raw = [0; Self::LENGTH_MAX];

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -47,6 +47,7 @@ pub struct Announcer {
     hasher: RandomState,
     inboxes: Box<[Inbox]>,
     inbox_messages: usize,
+    serial: AtomicU64,
 }
 
 /// What waits for one shard.
@@ -72,6 +73,7 @@ impl Announcer {
             hasher: RandomState::new(),
             inboxes: (0..shards.clamp(1, Self::SHARDS_MAX)).map(|_| Inbox::default()).collect(),
             inbox_messages,
+            serial: AtomicU64::new(0),
         }
     }
 
@@ -167,6 +169,12 @@ impl Announcer {
         if let Some(listeners) = self.stripe(receiver).get_mut(&receiver) {
             listeners.counted = listeners.counted.saturating_sub(1);
         }
+    }
+
+    /// A number for a new subscriber: larger than any given before, on all shards.
+    #[must_use]
+    pub fn next_serial(&self) -> u64 {
+        self.serial.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Whether anybody listens to `receiver`.

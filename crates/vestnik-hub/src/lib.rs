@@ -5,6 +5,13 @@
 
 pub mod announce;
 pub mod engine;
+pub mod hub;
+pub mod outbox;
+pub mod shard;
+pub mod stats;
 
 pub use announce::{Announcer, ShardNumber};
 pub use engine::EngineError;
+pub use hub::{Hub, PublishError};
+pub use outbox::{Item, Outbox, OutboxLimits, Queue};
+pub use shard::{Shard, Subscriber, SubscriberKey};

@@ -1,1 +1,25 @@
-//! The network edge.
+//! The network edge: sockets in, vocabulary through the codecs, answers out.
+//!
+//! Each shard is one thread with its own listener sockets, its own event queue and its own part of
+//! the hub; a connection lives and dies on one shard.
+
+mod admission;
+mod http;
+mod listen;
+mod options;
+mod publish;
+mod respond;
+mod route;
+mod server;
+mod shard;
+mod stats;
+mod subscribe;
+mod transport;
+mod trust;
+mod wheel;
+
+pub use listen::BindError;
+pub use options::{Limits, Listener, Options, Timing};
+pub use route::{Route, Routes};
+pub use server::{Server, StartError};
+pub use trust::{Network, ParseNetworkError, Trust};

@@ -1,0 +1,134 @@
+//! The hub's front: publishing, presence and statistics for every thread.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use vestnik_core::metric::{Metric, Metrics};
+use vestnik_core::{Clock, Draft, MessageId, Receiver};
+
+use crate::announce::Announcer;
+use crate::engine::{Batch, Engine, EngineError, IfUnstored};
+use crate::stats::DailyStats;
+
+/// Why messages were not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// Deliveries are so far behind that nothing more is taken; nothing was published.
+    #[error("deliveries are too far behind")]
+    Overloaded,
+    /// The engine did not take or did not keep the messages.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The store did not answer in time; it is unknown whether the messages are kept.
+    #[error("the history did not answer within {} ms", Hub::ANSWER_WITHIN.as_millis())]
+    TimedOut,
+}
+
+/// What all shards share.
+pub struct Hub {
+    engine: Arc<Engine>,
+    announcer: Arc<Announcer>,
+    metrics: Arc<Metrics>,
+    stats: DailyStats,
+    clock: Clock,
+}
+
+impl Hub {
+    /// Publishers are answered within this time: PHP waits one second (README D6).
+    pub const ANSWER_WITHIN: Duration = Duration::from_millis(900);
+
+    /// A hub over an engine that announces to `announcer`.
+    #[must_use]
+    pub fn new(
+        engine: Arc<Engine>,
+        announcer: Arc<Announcer>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+    ) -> Self {
+        Self { engine, announcer, metrics, stats: DailyStats::new(clock.clone()), clock }
+    }
+
+    /// Numbers, stores and announces `drafts`, in order.
+    ///
+    /// Returns their ids, which grow. Not cancel safe: dropped midway, the messages may have been
+    /// published without their ids ever being returned.
+    ///
+    /// # Errors
+    /// `Overloaded`: nothing was published. `Engine`: see there. `TimedOut`: unknown.
+    pub async fn publish(
+        &self,
+        drafts: Vec<Draft>,
+        if_unstored: IfUnstored,
+    ) -> Result<Vec<MessageId>, PublishError> {
+        if drafts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let published = async {
+            if !self.announcer.has_room() {
+                self.announcer.room().await;
+            }
+            self.stats.count_messages(drafts.iter().map(|draft| &draft.kind));
+            Ok(self.engine.submit(Batch { drafts, if_unstored })?.ids().await?)
+        };
+        let result = tokio::time::timeout(Self::ANSWER_WITHIN, published)
+            .await
+            .unwrap_or(Err(PublishError::TimedOut));
+        if result.is_err() {
+            self.metrics.increment(Metric::Refused);
+        }
+        result
+    }
+
+    /// Like [`Hub::publish`], for a connection that gets no answer: never waits.
+    ///
+    /// # Errors
+    /// When the messages were not taken.
+    pub fn publish_unanswered(&self, drafts: Vec<Draft>) -> Result<(), PublishError> {
+        if drafts.is_empty() {
+            return Ok(());
+        }
+        if !self.announcer.has_room() {
+            self.metrics.increment(Metric::Refused);
+            return Err(PublishError::Overloaded);
+        }
+        self.stats.count_messages(drafts.iter().map(|draft| &draft.kind));
+        self.engine.submit(Batch { drafts, if_unstored: IfUnstored::Deliver })?;
+        Ok(())
+    }
+
+    /// Whether somebody listens to `receiver` now, on any shard.
+    #[must_use]
+    pub fn is_online(&self, receiver: Receiver) -> bool {
+        self.announcer.is_online(receiver)
+    }
+
+    /// The engine.
+    #[must_use]
+    pub const fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// The announcer, to build shards with.
+    #[must_use]
+    pub const fn announcer(&self) -> &Arc<Announcer> {
+        &self.announcer
+    }
+
+    /// The counters of today.
+    #[must_use]
+    pub const fn stats(&self) -> &DailyStats {
+        &self.stats
+    }
+
+    /// The process' metrics.
+    #[must_use]
+    pub const fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// The process' clock.
+    #[must_use]
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}

@@ -1,0 +1,388 @@
+//! The subscribers of one thread: who listens to what, and what waits for whom.
+//!
+//! A shard belongs to one thread and takes no lock on the way of a delivery. It does not know what a
+//! connection is: `C` is the transport's business, which is asked to write by the server's loop.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+use slab::Slab;
+use vestnik_core::{Envelope, MessageId, Receiver};
+
+use crate::announce::{Announcer, ShardNumber};
+use crate::outbox::{Item, Outbox, OutboxLimits, SpareQueues};
+
+/// Names one subscriber of a shard. A key of a subscriber that left names nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SubscriberKey {
+    index: u32,
+    serial: u64,
+}
+
+impl SubscriberKey {
+    /// Its place in the shard; used again after it left.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.index as usize
+    }
+
+    /// Grows with every subscriber of every shard: the smaller one came earlier.
+    #[must_use]
+    pub const fn serial(self) -> u64 {
+        self.serial
+    }
+}
+
+/// What happens to live messages of a subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Its history is being read: live messages wait behind it.
+    Replaying,
+    /// Messages go out as they come.
+    Live,
+    /// It gets no more messages: it is being closed, or a poll between two requests.
+    Deaf,
+}
+
+/// A receiver that a subscriber listens to, and its place among the receiver's members.
+struct Listening {
+    receiver: Receiver,
+    position: u32,
+}
+
+/// One connection and what the shard knows of it.
+pub struct Subscriber<C> {
+    /// The transport's part.
+    pub connection: C,
+    /// What waits for it.
+    pub outbox: Outbox,
+    listening: Box<[Listening]>,
+    serial: u64,
+    /// The newest message queued for it, or its position when it came.
+    last: MessageId,
+    counted: Option<Receiver>,
+    phase: Phase,
+    dirty: bool,
+}
+
+impl<C> Subscriber<C> {
+    /// The channels it listens to.
+    pub fn receivers(&self) -> impl Iterator<Item = Receiver> + '_ {
+        self.listening.iter().map(|listening| listening.receiver)
+    }
+
+    /// The newest message queued for it, or its position when it came.
+    #[must_use]
+    pub const fn last(&self) -> MessageId {
+        self.last
+    }
+}
+
+/// Who listens to one receiver. Nearly always one.
+enum Members {
+    One(u32),
+    Many(Vec<u32>),
+}
+
+/// The subscribers of one thread.
+pub struct Shard<C> {
+    number: ShardNumber,
+    announcer: Arc<Announcer>,
+    limits: OutboxLimits,
+    subscribers: Slab<Subscriber<C>>,
+    members: HashMap<Receiver, Members>,
+    dirty: VecDeque<SubscriberKey>,
+    slow: Vec<SubscriberKey>,
+    taken: Vec<Arc<Envelope>>,
+    spare: SpareQueues,
+}
+
+impl<C> Shard<C> {
+    /// An empty shard.
+    #[must_use]
+    pub fn new(number: ShardNumber, announcer: Arc<Announcer>, limits: OutboxLimits) -> Self {
+        Self {
+            number,
+            announcer,
+            limits,
+            subscribers: Slab::new(),
+            members: HashMap::new(),
+            dirty: VecDeque::new(),
+            slow: Vec::new(),
+            taken: Vec::new(),
+            spare: SpareQueues::default(),
+        }
+    }
+
+    /// Registers a subscriber. From now on live messages wait for it; they go out after
+    /// [`Shard::replay`] was called. `receivers` must not repeat. `counted`: the one of them whose
+    /// connections are limited.
+    ///
+    /// Returns its key and how many connections the counted receiver has now, on all shards.
+    pub fn subscribe(
+        &mut self,
+        receivers: &[Receiver],
+        counted: Option<Receiver>,
+        connection: C,
+    ) -> (SubscriberKey, u32) {
+        let serial = self.announcer.next_serial();
+        let entry = self.subscribers.vacant_entry();
+        let index = u32::try_from(entry.key()).expect("a process has fewer than 2^32 connections");
+        let listening = receivers
+            .iter()
+            .map(|&receiver| {
+                let position = match self.members.entry(receiver) {
+                    Entry::Vacant(vacant) => {
+                        vacant.insert(Members::One(index));
+                        self.announcer.listen(self.number, receiver);
+                        0
+                    }
+                    Entry::Occupied(mut occupied) => join(occupied.get_mut(), index),
+                };
+                Listening { receiver, position }
+            })
+            .collect();
+        let count = counted.map_or(0, |receiver| self.announcer.count_in(receiver));
+        entry.insert(Subscriber {
+            connection,
+            outbox: Outbox::default(),
+            listening,
+            serial,
+            last: MessageId::ZERO,
+            counted,
+            phase: Phase::Replaying,
+            dirty: false,
+        });
+        (SubscriberKey { index, serial }, count)
+    }
+
+    /// Gives a registered subscriber what it missed and opens the way for live messages.
+    ///
+    /// `seen`: its own position; nothing up to it is sent again.
+    pub fn replay(&mut self, key: SubscriberKey, replayed: Vec<Arc<Envelope>>, seen: MessageId) {
+        let Some(subscriber) = self.subscribers.get_mut(key.index()) else { return };
+        if subscriber.serial != key.serial || subscriber.phase != Phase::Replaying {
+            return;
+        }
+        let newest = replayed.last().map_or(MessageId::ZERO, |envelope| envelope.id);
+        subscriber.last = subscriber.last.max(newest).max(seen);
+        subscriber.phase = Phase::Live;
+        subscriber.outbox.put_before(replayed, &mut self.spare);
+        self.touch(key);
+    }
+
+    /// Takes what was announced since the last call and queues it for the subscribers it is for.
+    /// Returns how many messages were taken; call [`Shard::caught_up`] when they were written.
+    pub fn deliver_announced(&mut self) -> usize {
+        let mut taken = std::mem::take(&mut self.taken);
+        self.announcer.take(self.number, &mut taken);
+        for envelope in &taken {
+            self.deliver(envelope);
+        }
+        let count = taken.len();
+        taken.clear();
+        // A burst must not pin its memory for ever.
+        taken.shrink_to(4096);
+        self.taken = taken;
+        count
+    }
+
+    /// Says that `count` delivered messages have left the dirty list, so that publishers may go on.
+    pub fn caught_up(&self, count: usize) {
+        self.announcer.delivered(self.number, count);
+    }
+
+    /// Queues one message for every subscriber of its receivers, once each.
+    fn deliver(&mut self, envelope: &Arc<Envelope>) {
+        for receiver in &envelope.receivers {
+            let Some(members) = self.members.get(receiver) else { continue };
+            let indexes = match members {
+                Members::One(index) => std::slice::from_ref(index),
+                Members::Many(indexes) => indexes,
+            };
+            for &index in indexes {
+                let Some(subscriber) = self.subscribers.get_mut(index as usize) else { continue };
+                if subscriber.phase == Phase::Deaf || envelope.id <= subscriber.last {
+                    continue;
+                }
+                let key = SubscriberKey { index, serial: subscriber.serial };
+                if subscriber.outbox.push_live(envelope, self.limits, &mut self.spare) {
+                    subscriber.last = envelope.id;
+                    if subscriber.phase == Phase::Live && !subscriber.dirty {
+                        subscriber.dirty = true;
+                        self.dirty.push_back(key);
+                    }
+                } else {
+                    subscriber.phase = Phase::Deaf;
+                    self.slow.push(key);
+                }
+            }
+        }
+    }
+
+    /// Queues ready bytes of the transport for one subscriber, behind what waits.
+    pub fn send(&mut self, key: SubscriberKey, frame: Bytes) {
+        if let Some(subscriber) = self.subscribers.get_mut(key.index())
+            && subscriber.serial == key.serial
+        {
+            subscriber.outbox.push(Item::Frame(frame), &mut self.spare);
+            self.touch(key);
+        }
+    }
+
+    /// Puts a subscriber on the list of those to write to, unless its history is still being read.
+    pub fn touch(&mut self, key: SubscriberKey) {
+        if let Some(subscriber) = self.subscribers.get_mut(key.index())
+            && subscriber.serial == key.serial
+            && subscriber.phase != Phase::Replaying
+            && !subscriber.dirty
+        {
+            subscriber.dirty = true;
+            self.dirty.push_back(key);
+        }
+    }
+
+    /// Stops live messages for a subscriber; what waits still goes out.
+    pub fn deafen(&mut self, key: SubscriberKey) {
+        if let Some(subscriber) = self.get(key) {
+            subscriber.phase = Phase::Deaf;
+        }
+    }
+
+    /// Takes the next subscriber that something waits for. The caller writes and, when the socket
+    /// takes no more, calls [`Shard::touch`] once it does again.
+    pub fn next_dirty(&mut self) -> Option<SubscriberKey> {
+        while let Some(key) = self.dirty.pop_front() {
+            if let Some(subscriber) = self.get(key) {
+                subscriber.dirty = false;
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// Whether somebody is waiting to be written to.
+    #[must_use]
+    pub fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Takes a subscriber whose outbox ran full; it hears nothing more and should be closed.
+    pub fn next_slow(&mut self) -> Option<SubscriberKey> {
+        self.slow.pop()
+    }
+
+    /// The subscriber named by `key`, if it is still there.
+    pub fn get(&mut self, key: SubscriberKey) -> Option<&mut Subscriber<C>> {
+        self.subscribers.get_mut(key.index()).filter(|subscriber| subscriber.serial == key.serial)
+    }
+
+    /// The key of who is at `index` now.
+    #[must_use]
+    pub fn key_at(&self, index: usize) -> Option<SubscriberKey> {
+        let serial = self.subscribers.get(index)?.serial;
+        Some(SubscriberKey { index: u32::try_from(index).ok()?, serial })
+    }
+
+    /// Keys of all subscribers, in no order.
+    pub fn keys(&self) -> impl Iterator<Item = SubscriberKey> + '_ {
+        self.subscribers.iter().filter_map(|(index, subscriber)| {
+            Some(SubscriberKey { index: u32::try_from(index).ok()?, serial: subscriber.serial })
+        })
+    }
+
+    /// The earliest of the connections that count against the limit of `receiver`, here.
+    #[must_use]
+    pub fn earliest_counted(&self, receiver: Receiver) -> Option<SubscriberKey> {
+        let indexes = match self.members.get(&receiver)? {
+            Members::One(index) => std::slice::from_ref(index),
+            Members::Many(indexes) => indexes,
+        };
+        indexes
+            .iter()
+            .filter_map(|&index| {
+                let subscriber = self.subscribers.get(index as usize)?;
+                (subscriber.counted == Some(receiver))
+                    .then_some(SubscriberKey { index, serial: subscriber.serial })
+            })
+            .min_by_key(|key| key.serial)
+    }
+
+    /// Takes a subscriber out of the count of its channel, so that the limit no longer sees it.
+    pub fn uncount(&mut self, key: SubscriberKey) {
+        if let Some(receiver) = self.get(key).and_then(|subscriber| subscriber.counted.take()) {
+            self.announcer.count_out(receiver);
+        }
+    }
+
+    /// How many subscribers there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.subscribers.len()
+    }
+
+    /// Whether there is no subscriber.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.subscribers.is_empty()
+    }
+
+    /// Gives back the queue of a subscriber that was written out.
+    pub fn release(&mut self, key: SubscriberKey) {
+        if let Some(subscriber) = self.subscribers.get_mut(key.index()) {
+            subscriber.outbox.release_if_empty(&mut self.spare);
+        }
+    }
+
+    /// Takes a subscriber out; what waited for it is returned with it.
+    pub fn unsubscribe(&mut self, key: SubscriberKey) -> Option<Subscriber<C>> {
+        self.get(key)?;
+        self.uncount(key);
+        let subscriber = self.subscribers.remove(key.index());
+        for listening in &subscriber.listening {
+            self.leave(listening);
+        }
+        Some(subscriber)
+    }
+
+    /// Removes one membership by swapping the last one into its place.
+    fn leave(&mut self, left: &Listening) {
+        let Entry::Occupied(mut entry) = self.members.entry(left.receiver) else { return };
+        let Members::Many(indexes) = entry.get_mut() else {
+            entry.remove();
+            self.announcer.leave(self.number, left.receiver);
+            return;
+        };
+        let position = left.position as usize;
+        indexes.swap_remove(position);
+        let moved = indexes.get(position).copied();
+        if let [only] = indexes[..] {
+            *entry.get_mut() = Members::One(only);
+        }
+        let moved = moved.and_then(|index| self.subscribers.get_mut(index as usize));
+        if let Some(moved) = moved {
+            let listening =
+                moved.listening.iter_mut().find(|listening| listening.receiver == left.receiver);
+            if let Some(listening) = listening {
+                listening.position = left.position;
+            }
+        }
+    }
+}
+
+/// Adds a member and returns its position.
+fn join(members: &mut Members, index: u32) -> u32 {
+    match members {
+        Members::One(first) => {
+            *members = Members::Many(vec![*first, index]);
+            1
+        }
+        Members::Many(indexes) => {
+            indexes.push(index);
+            u32::try_from(indexes.len() - 1).expect("a shard has fewer than 2^32 subscribers")
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! How many connections there may be: in total and from one address (README D12).
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Counts connections against their limits.
+pub(crate) struct Admission {
+    total_max: usize,
+    /// `None`: addresses are not counted.
+    address_max: Option<usize>,
+    total: AtomicUsize,
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Admission {
+    /// At most `total_max` connections, and `address_max` from one address.
+    pub(crate) fn new(total_max: usize, address_max: usize) -> Self {
+        Self {
+            total_max,
+            address_max: (address_max < total_max).then_some(address_max),
+            total: AtomicUsize::new(0),
+            by_address: Mutex::default(),
+        }
+    }
+
+    /// Counts a connection in; `false`, and nothing counted, when there are too many.
+    pub(crate) fn enter(&self, address: IpAddr) -> bool {
+        if self.total.fetch_add(1, Ordering::Relaxed) >= self.total_max {
+            self.total.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        let Some(address_max) = self.address_max else { return true };
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = by_address.entry(address).or_insert(0);
+        if *count >= address_max {
+            self.total.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        *count += 1;
+        true
+    }
+
+    /// Counts a connection out that was counted in.
+    pub(crate) fn leave(&self, address: IpAddr) {
+        self.total.fetch_sub(1, Ordering::Relaxed);
+        if self.address_max.is_none() {
+            return;
+        }
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = by_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                by_address.remove(&address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn w_028_connections_are_limited_in_total_and_by_address() {
+        let [a, b, c] = ["10.0.0.1", "10.0.0.2", "::1"].map(|text| text.parse().unwrap());
+        let admission = Admission::new(3, 2);
+        assert!(admission.enter(a) && admission.enter(a));
+        assert!(!admission.enter(a), "two from one address");
+        assert!(admission.enter(b));
+        assert!(!admission.enter(c), "three in total");
+        admission.leave(a);
+        assert!(admission.enter(c));
+        admission.leave(b);
+        assert!(admission.enter(a));
+    }
+}

@@ -1,0 +1,390 @@
+//! Listener sockets: one for each address and shard, sharing the port.
+
+use std::io::{self, Read as _};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::rc::Rc;
+
+use bytes::Bytes;
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+use slab::Slab;
+use socket2::{Domain, Protocol, Socket, Type};
+use vestnik_core::metric::Metric;
+
+use crate::http;
+use crate::options::Listener;
+use crate::shard::{Shard, WATCHED};
+use crate::subscribe::Subscription;
+use crate::transport::websocket::{self, WebSocket};
+use crate::transport::{Connection, Ended};
+
+/// An address that cannot be listened at.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody else listens there.
+    #[error("{address} is in use by another program")]
+    InUse {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The operating system refuses it.
+    #[error("cannot listen at {address}")]
+    Refused {
+        /// The address.
+        address: SocketAddr,
+        /// What it said.
+        #[source]
+        error: io::Error,
+    },
+}
+
+/// Opens one non-blocking socket for each of `shards`, all on the same port; the kernel spreads
+/// connections over them.
+///
+/// Returns the address with the port that was really taken.
+pub(crate) fn bind(
+    listener: &Listener,
+    shards: usize,
+) -> Result<(SocketAddr, Vec<TcpListener>), BindError> {
+    let wrap = |error: io::Error| match error.kind() {
+        io::ErrorKind::AddrInUse => BindError::InUse { address: listener.address },
+        _ => BindError::Refused { address: listener.address, error },
+    };
+    // A socket that shares its port would also share it with another vestnik, and each would get half
+    // of the connections. The first one is therefore bound alone, which fails if anybody is there.
+    let alone = open(listener, listener.address, Sharing::Alone).map_err(wrap)?;
+    let address = alone.local_addr().map_err(wrap)?;
+    if shards <= 1 {
+        return Ok((address, vec![alone]));
+    }
+    drop(alone);
+    let sockets = (0..shards).map(|_| open(listener, address, Sharing::Shared));
+    Ok((address, sockets.collect::<Result<_, _>>().map_err(wrap)?))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    Alone,
+    Shared,
+}
+
+fn open(listener: &Listener, address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if sharing == Sharing::Shared {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        // `[::]` serves IPv4 too, whatever the system's default is.
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(listener.backlog).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
+
+/// A connection whose first request has not arrived in full.
+struct Newcomer {
+    stream: TcpStream,
+    peer: SocketAddr,
+    listener: usize,
+    head: Vec<u8>,
+    until_s: u64,
+}
+
+/// The accepting side of a shard: its listeners, and connections that have not said what they are.
+pub(crate) struct Accepting {
+    listeners: Vec<mio::net::TcpListener>,
+    newcomers: Slab<Newcomer>,
+    /// Listeners that may have more connections waiting.
+    pending: Vec<usize>,
+    /// Listeners that could not accept; they are tried again at the next tick.
+    stalled: Vec<usize>,
+    /// When the operating system last refused a descriptor; said once a minute.
+    exhausted_s: Option<u64>,
+}
+
+/// Tokens of listeners and newcomers lie above those of subscribers, which are below 2^32.
+const LISTENERS: usize = 1 << 40;
+const NEWCOMERS: usize = 1 << 41;
+/// Connections accepted from one listener before others get their turn.
+const ACCEPTS: usize = 64;
+
+impl Accepting {
+    /// Watches `listeners`; their places are those of the options.
+    pub(crate) fn new(listeners: Vec<TcpListener>, registry: &Registry) -> io::Result<Self> {
+        let mut listeners: Vec<_> =
+            listeners.into_iter().map(mio::net::TcpListener::from_std).collect();
+        for (place, listener) in listeners.iter_mut().enumerate() {
+            registry.register(listener, Token(LISTENERS + place), Interest::READABLE)?;
+        }
+        Ok(Self {
+            listeners,
+            newcomers: Slab::new(),
+            pending: Vec::new(),
+            stalled: Vec::new(),
+            exhausted_s: None,
+        })
+    }
+
+    /// Whether a token belongs to a listener or a newcomer.
+    pub(crate) const fn owns(token: usize) -> bool {
+        token >= LISTENERS
+    }
+
+    /// Whether connections may be waiting that no event will tell of.
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Closes the listeners and whoever has not sent a request yet.
+    pub(crate) fn stop(&mut self, registry: &Registry) {
+        for mut listener in self.listeners.drain(..) {
+            if let Err(error) = registry.deregister(&mut listener) {
+                tracing::debug!(%error, "listener was not registered");
+            }
+        }
+        self.newcomers.clear();
+        self.pending.clear();
+    }
+}
+
+impl Shard {
+    /// Acts on an event of a listener or a newcomer.
+    pub(crate) fn accept(self: &Rc<Self>, token: usize) {
+        if token >= NEWCOMERS {
+            self.read_newcomer(token - NEWCOMERS);
+        } else {
+            self.accept_from(token - LISTENERS);
+        }
+    }
+
+    /// Goes on with listeners that were left in the middle.
+    pub(crate) fn accept_pending(self: &Rc<Self>) {
+        let pending = std::mem::take(&mut self.state.borrow_mut().accepting.pending);
+        for listener in pending {
+            self.accept_from(listener);
+        }
+    }
+
+    fn accept_from(self: &Rc<Self>, listener: usize) {
+        for _ in 0..ACCEPTS {
+            let accepted = match self.state.borrow().accepting.listeners.get(listener) {
+                Some(socket) => socket.accept(),
+                None => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.greet(stream, peer, listener),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // The far end gave up while it was waiting.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::ConnectionAborted
+                            | io::ErrorKind::ConnectionReset
+                            | io::ErrorKind::Interrupted
+                    ) => {}
+                Err(error) => {
+                    // Out of descriptors or memory: the waiting stay in the backlog, and the next
+                    // tick tries again.
+                    self.accept_failed(&error);
+                    self.state.borrow_mut().accepting.stalled.push(listener);
+                    return;
+                }
+            }
+        }
+        self.state.borrow_mut().accepting.pending.push(listener);
+    }
+
+    fn accept_failed(&self, error: &io::Error) {
+        const SAY_AGAIN_S: u64 = 60;
+        let now_s = self.now_s();
+        let last = &mut self.state.borrow_mut().accepting.exhausted_s;
+        if last.is_none_or(|last| now_s - last >= SAY_AGAIN_S) {
+            *last = Some(now_s);
+            tracing::error!(%error, "cannot accept connections; raise the limit of open files");
+        }
+    }
+
+    /// Once a second: gives up on newcomers that say nothing, tries stalled listeners again.
+    pub(crate) fn tick_accepting(self: &Rc<Self>) {
+        let now_s = self.now_s();
+        let accepting = &mut self.state.borrow_mut().accepting;
+        accepting.newcomers.retain(|_, newcomer| newcomer.until_s > now_s);
+        accepting.pending.append(&mut accepting.stalled);
+    }
+
+    /// Takes in a new connection; usually its request is there already.
+    fn greet(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, listener: usize) {
+        self.shared.metrics().increment(Metric::Accepted);
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "connection lost before its first request");
+            return;
+        }
+        let head_s = self.shared.options.timing.head.as_secs().max(1);
+        let until_s = self.now_s() + head_s;
+        let index = {
+            let state = &mut *self.state.borrow_mut();
+            let newcomer = Newcomer { stream, peer, listener, head: Vec::new(), until_s };
+            let entry = state.accepting.newcomers.vacant_entry();
+            let index = entry.key();
+            let newcomer = entry.insert(newcomer);
+            let token = Token(NEWCOMERS + index);
+            if let Err(error) = state.registry.register(&mut newcomer.stream, token, WATCHED) {
+                tracing::error!(%error, "a new connection cannot be watched");
+                state.accepting.newcomers.remove(index);
+                return;
+            }
+            index
+        };
+        self.read_newcomer(index);
+    }
+
+    fn read_newcomer(self: &Rc<Self>, index: usize) {
+        let head_max = self.shared.options.limits.request_head;
+        let newcomer = {
+            let state = &mut *self.state.borrow_mut();
+            let Some(newcomer) = state.accepting.newcomers.get_mut(index) else { return };
+            loop {
+                let is_over = newcomer.head.len() > head_max;
+                if is_over || (!newcomer.head.is_empty() && is_complete(&newcomer.head)) {
+                    break;
+                }
+                match newcomer.stream.read(&mut state.read_buffer) {
+                    Ok(0) => {
+                        state.accepting.newcomers.remove(index);
+                        return;
+                    }
+                    Ok(read) => newcomer.head.extend_from_slice(&state.read_buffer[..read]),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_) => {
+                        state.accepting.newcomers.remove(index);
+                        return;
+                    }
+                }
+            }
+            state.accepting.newcomers.remove(index)
+        };
+        self.first_request(newcomer);
+    }
+
+    /// Hands a connection with its first request to whoever serves it.
+    fn first_request(self: &Rc<Self>, newcomer: Newcomer) {
+        let Newcomer { mut stream, peer, listener, mut head, .. } = newcomer;
+        http::escape_target(&mut head);
+        if let Some(opening) = self.opening(listener, peer, &head) {
+            let rest = head.split_off(opening.head_length);
+            let Opening { answer, subscription, client, .. } = opening;
+            self.open_websocket(stream, client, Some(answer), &subscription, rest);
+            return;
+        }
+        if let Err(error) = self.state.borrow().registry.deregister(&mut stream) {
+            tracing::debug!(%error, "connection lost before its first request");
+            return;
+        }
+        self.serve_http(stream.into(), head.into(), peer, listener);
+    }
+
+    /// Whether the first request is a handshake that can be accepted at once. Everything else,
+    /// refusals included, goes the way of all requests.
+    fn opening(&self, listener: usize, peer: SocketAddr, head: &[u8]) -> Option<Opening> {
+        let mut headers = [httparse::EMPTY_HEADER; http::HEADERS_MAX];
+        let mut request = httparse::Request::new(&mut headers);
+        let Ok(httparse::Status::Complete(head_length)) = request.parse(head) else { return None };
+        let header = |name: &str| {
+            request
+                .headers
+                .iter()
+                .find(|header| header.name.eq_ignore_ascii_case(name))
+                .map(|header| header.value)
+        };
+        if !header("connection").is_some_and(websocket::lists_upgrade) {
+            return None;
+        }
+        let (path, query) = request.path?.split_once('?')?;
+        let accept = websocket::HandshakeHead {
+            method: request.method?,
+            path,
+            upgrade: header("upgrade"),
+            version: header("sec-websocket-version"),
+            key: header("sec-websocket-key"),
+        }
+        .accept(&self.shared.options.listeners[listener].routes)?;
+        let subscription = self.shared.subscription(query).ok()?;
+        let answer = websocket::switching_protocols(accept);
+        let forwarded = request
+            .headers
+            .iter()
+            .filter(|header| header.name.eq_ignore_ascii_case("x-forwarded-for"))
+            .map(|header| std::str::from_utf8(header.value).unwrap_or("?"));
+        let client = self.shared.options.trust.client(peer.ip().to_canonical(), forwarded);
+        Some(Opening { head_length, client, answer, subscription })
+    }
+
+    /// Begins a WebSocket connection whose handshake was accepted. `answer`: the handshake's, when it
+    /// was not sent yet; it leaves together with what the client missed. `received`: what came behind
+    /// the request.
+    pub(crate) fn open_websocket(
+        self: &Rc<Self>,
+        stream: TcpStream,
+        client: IpAddr,
+        answer: Option<Bytes>,
+        subscription: &Subscription,
+        mut received: Vec<u8>,
+    ) {
+        let is_registered = answer.is_some();
+        let is_admitted = self.shared.admission.enter(client);
+        let socket = WebSocket::new(stream, subscription, is_admitted.then_some(client));
+        self.shared.metrics().increment(Metric::ConnectionsWebSocket);
+        let key = self.subscribe(subscription, Connection::WebSocket(socket));
+        {
+            let state = &mut *self.state.borrow_mut();
+            let Some(subscriber) = state.subscribers.get(key) else { return };
+            let Connection::WebSocket(socket) = &mut subscriber.connection else { return };
+            let token = Token(key.index());
+            let watched = if is_registered {
+                state.registry.reregister(socket.stream_mut(), token, WATCHED)
+            } else {
+                state.registry.register(socket.stream_mut(), token, WATCHED)
+            };
+            if let Err(error) = watched {
+                tracing::error!(%error, "a new connection cannot be watched");
+                self.remove(state, key);
+                return;
+            }
+            let ping = self.shared.options.timing.ping;
+            state.wheel.add(ping.as_secs(), key);
+            if let Some(answer) = answer {
+                state.subscribers.send(key, answer);
+            }
+        }
+        if is_admitted {
+            self.replay(key, subscription);
+        } else {
+            // It hears nothing, and is told so after a pause (K-044).
+            let state = &mut *self.state.borrow_mut();
+            state.subscribers.replay(key, Vec::new(), vestnik_core::MessageId::ZERO);
+            self.refuse_later(state, key);
+            self.wake();
+        }
+        let state = &mut *self.state.borrow_mut();
+        if !received.is_empty() && self.received(state, key, &mut received) == Ended::Yes {
+            self.remove(state, key);
+        }
+    }
+}
+
+/// A handshake that was accepted.
+struct Opening {
+    head_length: usize,
+    client: IpAddr,
+    answer: Bytes,
+    subscription: Subscription,
+}
+
+/// Whether a request head ends somewhere in `bytes`.
+fn is_complete(bytes: &[u8]) -> bool {
+    bytes.windows(4).any(|window| window == b"\r\n\r\n") || bytes.windows(2).any(|w| w == b"\n\n")
+}

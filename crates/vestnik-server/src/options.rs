@@ -1,0 +1,92 @@
+//! What the network edge needs to know; checked by whoever fills it in.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use vestnik_core::Expiry;
+use vestnik_core::tenant::Tenant;
+use vestnik_hub::OutboxLimits;
+
+use crate::route::Routes;
+use crate::trust::Trust;
+
+/// One address to listen at.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// For logs.
+    pub name: String,
+    /// Where to listen; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Connections the kernel may hold that were not accepted yet.
+    pub backlog: u32,
+    /// What is served there.
+    pub routes: Routes,
+}
+
+/// Sizes and counts; all are at least 1.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of a text publish, a client's publish or a client's WebSocket message (README D18).
+    pub max_payload: usize,
+    /// Bytes of a binary publish on the trusted route.
+    pub max_trusted_payload: usize,
+    /// Connections of one private channel, over all shards (README D12).
+    pub connections_per_channel: u32,
+    /// Connections of the whole process.
+    pub connections: usize,
+    /// Connections from one address.
+    pub connections_per_address: usize,
+    /// Messages in one binary request.
+    pub messages_per_request: usize,
+    /// Receivers of one message, channels of one question, channels of one subscription.
+    pub channels_per_request: usize,
+    /// Bytes of a request's head.
+    pub request_head: usize,
+    /// What may wait for one connection.
+    pub outbox: OutboxLimits,
+}
+
+/// How long things take.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    /// A long poll without news ends after this; below 60 s (K-070).
+    pub poll: Duration,
+    /// Between two pings of a WebSocket connection (README D14); at most [`Timing::PING_MAX`].
+    pub ping: Duration,
+    /// A request body may pause this long.
+    pub body: Duration,
+    /// A request head must be complete after this.
+    pub head: Duration,
+    /// A kept-alive connection may be idle this long.
+    pub keep_alive: Duration,
+    /// A poll counts as online this long after its answer (README D13).
+    pub presence_grace: Duration,
+    /// At shutdown, 10,000 connections are closed over this time (K-042).
+    pub drain: Duration,
+}
+
+impl Timing {
+    /// The longest time between two pings: the span of the timer wheel.
+    pub const PING_MAX: Duration = Duration::from_secs(240);
+}
+
+/// Everything the network edge needs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where to listen; at least one.
+    pub listeners: Vec<Listener>,
+    /// Threads, 1 to 64.
+    pub shards: usize,
+    /// Who may use trusted routes.
+    pub trust: Trust,
+    /// Sizes and counts.
+    pub limits: Limits,
+    /// Times.
+    pub timing: Timing,
+    /// The default tenant.
+    pub tenant: Tenant,
+    /// The longest time a message is kept; publishers that ask for more get this.
+    pub message_ttl: Expiry,
+    /// How this process calls itself in the statistics.
+    pub process_unique_id: String,
+}

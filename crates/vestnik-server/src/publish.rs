@@ -1,0 +1,193 @@
+//! Requests that bring messages in: the back end's text and protobuf, and clients'.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::sync::oneshot;
+use vestnik_core::metric::Metric;
+use vestnik_core::{Author, Draft, MessageId, MessageKind, Receiver};
+use vestnik_hub::PublishError;
+use vestnik_hub::engine::IfUnstored;
+use vestnik_hub::stats::RequestKind;
+use vestnik_proto::protobuf::{self, Caller, Request, RequestError, RequestLimits};
+use vestnik_proto::query::{ChannelList, Query, Trust, parse_expiry};
+
+use crate::respond::{self, Answer};
+use crate::shard::{Shard, Shared};
+
+impl Shared {
+    fn request_limits(&self) -> RequestLimits {
+        let limits = &self.options.limits;
+        RequestLimits {
+            messages: limits.messages_per_request,
+            channels: limits.channels_per_request,
+            expiry: self.options.message_ttl,
+            ..RequestLimits::default()
+        }
+    }
+}
+
+/// What a text publish says beside its body.
+pub(crate) struct TextPublish<'a> {
+    pub(crate) raw_query: &'a str,
+    /// The header `Message-Expiry`, if it was sent.
+    pub(crate) expiry: Option<&'a str>,
+}
+
+impl Shard {
+    /// `POST pub`: one text to all channels of the list (queue-server.md §4.3).
+    ///
+    /// Whatever cannot be addressed is answered 200 and dropped, as PHP expects, but counted and
+    /// logged (README D6).
+    pub(crate) async fn publish_text(
+        self: &Rc<Self>,
+        publish: TextPublish<'_>,
+        body: Bytes,
+    ) -> Answer {
+        let query = Query::parse(publish.raw_query);
+        let receivers = match self.text_receivers(&query) {
+            Ok(_) if body.is_empty() => Err("empty body"),
+            receivers => receivers,
+        };
+        let receivers = match receivers {
+            Ok(receivers) => receivers,
+            Err(reason) => {
+                self.shared.metrics().increment(Metric::Dropped);
+                tracing::warn!(reason, "publish dropped");
+                return respond::taken();
+            }
+        };
+        let expiry = match publish.expiry {
+            Some(header) => parse_expiry(header, self.shared.options.message_ttl),
+            None => {
+                let expiry = self.shared.tenant().missing_expiry.expiry();
+                expiry.min(self.shared.options.message_ttl)
+            }
+        };
+        let draft = Draft {
+            receivers: receivers.into(),
+            body: utf8(body),
+            expiry,
+            author: Author::Backend,
+            kind: MessageKind::UNKNOWN,
+        };
+        self.publish(vec![draft]).await
+    }
+
+    fn text_receivers(&self, query: &Query<'_>) -> Result<Vec<Receiver>, &'static str> {
+        let list = query.channel_id().ok_or("no CHANNEL_ID")?.map_err(|_| "repeated CHANNEL_ID")?;
+        let list = ChannelList::parse(list, usize::MAX).map_err(|_| "malformed CHANNEL_ID")?;
+        let now_s = self.shared.hub.clock().unix_s();
+        list.authorise(&self.shared.tenant().keys, Trust::Backend, now_s)
+            .map(|authorised| authorised.receivers)
+            .map_err(|_| "wrong signature of a channel pair")
+    }
+
+    /// `POST pub?binaryMode=true`: a protobuf batch of the back end (queue-server.md §4.4).
+    pub(crate) async fn publish_binary(self: &Rc<Self>, body: Bytes) -> Answer {
+        match self.decode_requests(&body, Caller::Backend) {
+            Ok(requests) => self.serve_requests(requests).await,
+            Err(error) => self.refuse(&error),
+        }
+    }
+
+    /// Decodes and checks a batch; counts its requests, and those that cannot be served although the
+    /// first one can.
+    pub(crate) fn decode_requests(
+        &self,
+        body: &Bytes,
+        caller: Caller<'_>,
+    ) -> Result<Vec<Request>, RequestError> {
+        let decoded = protobuf::decode_request_batch(body, caller, &self.shared.request_limits())?;
+        for error in &decoded.rejected {
+            self.shared.metrics().increment(Metric::Refused);
+            tracing::warn!(%error, "later request of a batch refused");
+        }
+        for request in &decoded.requests {
+            self.shared.hub.stats().count_request(match request {
+                Request::Publish(_) => RequestKind::IncomingMessages,
+                Request::ChannelStats(_) => RequestKind::ChannelStats,
+                Request::ServerStats => RequestKind::ServerStats,
+            });
+        }
+        Ok(decoded.requests)
+    }
+
+    /// `POST rest`: a protobuf batch of a client (queue-server.md §4.6). The pair is checked before
+    /// the body is looked at.
+    pub(crate) async fn publish_client(self: &Rc<Self>, raw_query: &str, body: Bytes) -> Answer {
+        let query = Query::parse(raw_query);
+        let author = query.channel_id().and_then(Result::ok).and_then(|list| {
+            let items_max = self.shared.options.limits.channels_per_request;
+            let list = ChannelList::parse(list, items_max).ok()?;
+            let now_s = self.shared.hub.clock().unix_s();
+            list.authorise(&self.shared.tenant().keys, Trust::Client, now_s).ok()?.author()
+        });
+        match self.decode_client_requests(&body, author) {
+            Ok(requests) => self.serve_requests(requests).await,
+            Err(error) => self.refuse(&error),
+        }
+    }
+
+    fn refuse(&self, error: &RequestError) -> Answer {
+        self.shared.metrics().increment(Metric::Refused);
+        tracing::warn!(%error, "request refused");
+        respond::refused(error.to_string())
+    }
+
+    /// Serves all requests of a batch. Messages are answered with an empty body, questions
+    /// with one batch of answers.
+    async fn serve_requests(self: &Rc<Self>, requests: Vec<Request>) -> Answer {
+        let mut answers = Vec::new();
+        for request in requests {
+            match request {
+                Request::Publish(drafts) => {
+                    let answer = self.publish(drafts).await;
+                    if answer.status() != StatusCode::OK {
+                        return answer;
+                    }
+                }
+                Request::ChannelStats(channels) => {
+                    answers.extend_from_slice(&self.channel_stats(&channels));
+                }
+                Request::ServerStats => {
+                    let stats = self.shared.server_stats();
+                    answers.extend_from_slice(&protobuf::server_stats(stats));
+                }
+            }
+        }
+        if answers.is_empty() {
+            return respond::taken();
+        }
+        respond::answer(StatusCode::OK, respond::BINARY, answers)
+    }
+
+    /// Publishes in a task of its own: a caller that hangs up after sending does not take its
+    /// messages back.
+    async fn publish(self: &Rc<Self>, drafts: Vec<Draft>) -> Answer {
+        let (answer, answered) = oneshot::channel::<Result<Vec<MessageId>, PublishError>>();
+        let hub = std::sync::Arc::clone(&self.shared.hub);
+        self.spawn(async move {
+            // The caller may be gone; the messages are published all the same.
+            let _ = answer.send(hub.publish(drafts, IfUnstored::Deliver).await);
+        });
+        match answered.await {
+            Ok(Ok(_)) => respond::taken(),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "publish not stored");
+                respond::unavailable()
+            }
+            // The task is only ever ended by the end of the process.
+            Err(_) => respond::unavailable(),
+        }
+    }
+}
+
+/// A body as UTF-8: invalid bytes become U+FFFD (queue-server.md §4.3).
+fn utf8(body: Bytes) -> Bytes {
+    match std::str::from_utf8(&body) {
+        Ok(_) => body,
+        Err(_) => String::from_utf8_lossy(&body).into_owned().into(),
+    }
+}

@@ -1,0 +1,127 @@
+//! The server as a whole: its threads, from start to stop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use vestnik_hub::{Hub, ShardNumber};
+
+use crate::admission::Admission;
+use crate::listen::{self, BindError};
+use crate::options::Options;
+use crate::shard::{Command, Shard, Shared};
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened at.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The operating system gives no thread or event queue.
+    #[error("cannot start a thread of the server")]
+    Thread(#[source] io::Error),
+}
+
+/// A running server.
+pub struct Server {
+    shared: Arc<Shared>,
+    addresses: Vec<SocketAddr>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Commands that may wait for a shard.
+    const COMMANDS: usize = 1024;
+
+    /// Binds every listener and starts one thread for each shard. When it returns, connections are
+    /// accepted.
+    ///
+    /// # Errors
+    /// When an address is taken or refused, or a thread cannot be started; nothing keeps running
+    /// then.
+    pub fn start(options: Options, hub: Arc<Hub>) -> Result<Self, StartError> {
+        let shards: Vec<ShardNumber> = hub.announcer().shards().collect();
+        let mut addresses = Vec::new();
+        let mut sockets: Vec<Vec<std::net::TcpListener>> =
+            shards.iter().map(|_| Vec::new()).collect();
+        for listener in &options.listeners {
+            let (address, bound) = listen::bind(listener, shards.len())?;
+            addresses.push(address);
+            for (sockets, socket) in sockets.iter_mut().zip(bound) {
+                sockets.push(socket);
+            }
+        }
+        let (commands, inboxes): (Vec<_>, Vec<_>) =
+            shards.iter().map(|_| mpsc::channel(Self::COMMANDS)).unzip();
+        let limits = &options.limits;
+        let admission = Admission::new(limits.connections, limits.connections_per_address);
+        let shared = Arc::new(Shared {
+            options,
+            admission,
+            hub,
+            commands: commands.into(),
+            stopping: CancellationToken::new(),
+            hinted: std::sync::atomic::AtomicU64::new(0),
+        });
+        let mut server = Self { shared, addresses, threads: Vec::new() };
+        for ((number, listeners), commands) in shards.into_iter().zip(sockets).zip(inboxes) {
+            if let Err(error) = server.start_shard(number, listeners, commands) {
+                server.stop();
+                return Err(StartError::Thread(error));
+            }
+        }
+        Ok(server)
+    }
+
+    fn start_shard(
+        &mut self,
+        number: ShardNumber,
+        listeners: Vec<std::net::TcpListener>,
+        commands: mpsc::Receiver<Command>,
+    ) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let shared = Arc::clone(&self.shared);
+        let (started, start) = oneshot::channel();
+        let thread = std::thread::Builder::new().name(format!("shard-{}", number.index())).spawn(
+            move || {
+                tokio::task::LocalSet::new().block_on(&runtime, async move {
+                    match Shard::new(shared, number, listeners) {
+                        Ok((shard, poll)) => {
+                            // The starter waits for this and cannot be gone.
+                            let _ = started.send(Ok(()));
+                            shard.run(poll, commands).await;
+                        }
+                        Err(error) => {
+                            let _ = started.send(Err(error));
+                        }
+                    }
+                });
+                // Blocking reads of the history may still run; they end by themselves.
+                runtime.shutdown_timeout(Duration::from_secs(1));
+            },
+        )?;
+        self.threads.push(thread);
+        start.blocking_recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended at once")))
+    }
+
+    /// The addresses that are listened at, in the order of the options, with their real ports.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Stops: no new connections, polls are answered, WebSocket connections are closed spread over
+    /// the drain time. Returns when everything is closed. Blocks.
+    pub fn stop(&mut self) {
+        self.shared.stopping.cancel();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the server had panicked");
+            }
+        }
+    }
+}

@@ -1,0 +1,631 @@
+//! One thread: its sockets, its subscribers, its turn.
+//!
+//! A turn takes what was announced, queues it for the subscribers, writes to a slice of them, looks
+//! at the sockets, and starts over. What gathers for a connection during one turn leaves in one
+//! write, so a quiet shard delivers at once and a busy one in batches; no timer decides it.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use mio::{Events, Interest, Registry, Token};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use vestnik_core::metric::{Metric, Metrics};
+use vestnik_core::tenant::Tenant;
+use vestnik_core::{Cursor, MessageId, Receiver};
+use vestnik_hub::engine::Lookup;
+use vestnik_hub::{Hub, Shard as Subscribers, ShardNumber, SubscriberKey};
+
+use crate::admission::Admission;
+use crate::listen::Accepting;
+use crate::options::Options;
+use crate::subscribe::Subscription;
+use crate::transport::{Connection, Ended};
+use crate::wheel::Wheel;
+
+/// What all shards share.
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) admission: Admission,
+    pub(crate) commands: Box<[mpsc::Sender<Command>]>,
+    /// Set when the process stops: no new connections, polls end, sockets close.
+    pub(crate) stopping: CancellationToken,
+    /// When the hint about unsigned ids was last logged, in seconds since 1970.
+    pub(crate) hinted: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn tenant(&self) -> &Tenant {
+        &self.options.tenant
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        self.hub.metrics()
+    }
+}
+
+/// What one shard asks another.
+pub(crate) enum Command {
+    /// Which of your connections that count against the limit of this channel came first?
+    EarliestCounted(Receiver, oneshot::Sender<Option<SubscriberKey>>),
+    /// Close this connection: its channel has too many.
+    Evict(SubscriberKey),
+}
+
+/// How often each channel had to evict lately (README D12).
+#[derive(Default)]
+struct Evictions(HashMap<Receiver, (Instant, u32)>);
+
+impl Evictions {
+    const WINDOW: Duration = Duration::from_secs(60);
+    /// From this many on, the new connection is the one refused.
+    const PATIENCE: u32 = 20;
+    const CHANNELS_MAX: usize = 10_000;
+
+    /// Counts one; `true` when the tabs of this channel only chase each other.
+    fn is_chase(&mut self, receiver: Receiver) -> bool {
+        let now = Instant::now();
+        if self.0.len() >= Self::CHANNELS_MAX {
+            self.0.retain(|_, (since, _)| now - *since < Self::WINDOW);
+        }
+        let (since, count) = self.0.entry(receiver).or_insert((now, 0));
+        if now - *since >= Self::WINDOW {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count >= Self::PATIENCE
+    }
+}
+
+/// Everything of a shard that its tasks change. Never borrowed across an `await`.
+pub(crate) struct State {
+    pub(crate) subscribers: Subscribers<Connection>,
+    pub(crate) accepting: Accepting,
+    pub(crate) registry: Registry,
+    pub(crate) wheel: Wheel<SubscriberKey>,
+    /// Bytes that were just read from some socket.
+    pub(crate) read_buffer: Box<[u8]>,
+    /// Bytes about to be written to some socket.
+    pub(crate) write_buffer: Vec<u8>,
+    /// WebSocket connections that may have more to read.
+    pub(crate) readable: Vec<SubscriberKey>,
+    evictions: Evictions,
+}
+
+/// One thread of the server.
+pub(crate) struct Shard {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) number: ShardNumber,
+    pub(crate) state: RefCell<State>,
+    pub(crate) tasks: TaskTracker,
+    started: Instant,
+    /// Something was queued from outside the turn.
+    wake: Notify,
+}
+
+/// A connection over a limit is refused after this time, which slows its tab down (K-044).
+pub(crate) const REFUSAL_PAUSE: Duration = Duration::from_secs(3);
+
+/// Subscribers written to before the thread looks at anything else: some milliseconds.
+const SLICE: usize = 512;
+const READ_BUFFER: usize = 64 * 1024;
+const EVENTS: usize = 1024;
+
+impl Shard {
+    /// A shard that accepts from `listeners`, each with its place in the options.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        number: ShardNumber,
+        listeners: Vec<std::net::TcpListener>,
+    ) -> io::Result<(Rc<Self>, mio::Poll)> {
+        let poll = mio::Poll::new()?;
+        let registry = poll.registry().try_clone()?;
+        let accepting = Accepting::new(listeners, &registry)?;
+        let outbox = shared.options.limits.outbox;
+        let state = State {
+            subscribers: Subscribers::new(number, Arc::clone(shared.hub.announcer()), outbox),
+            accepting,
+            registry,
+            wheel: Wheel::new(0),
+            read_buffer: vec![0; READ_BUFFER].into(),
+            write_buffer: Vec::with_capacity(READ_BUFFER),
+            readable: Vec::new(),
+            evictions: Evictions::default(),
+        };
+        let shard = Self {
+            shared,
+            number,
+            state: RefCell::new(state),
+            tasks: TaskTracker::new(),
+            started: Instant::now(),
+            wake: Notify::new(),
+        };
+        Ok((Rc::new(shard), poll))
+    }
+
+    /// Serves until the process stops and every connection is closed.
+    pub(crate) async fn run(
+        self: Rc<Self>,
+        poll: mio::Poll,
+        mut commands: mpsc::Receiver<Command>,
+    ) {
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe for types that could swap their descriptor; an event \
+                      queue owns one descriptor for its whole life"
+        )]
+        let watched = AsyncFd::with_interest(poll, tokio::io::Interest::READABLE);
+        let mut poll = match watched {
+            Ok(poll) => poll,
+            Err(error) => {
+                tracing::error!(%error, "cannot watch the sockets of a shard");
+                return;
+            }
+        };
+        let mut events = Events::with_capacity(EVENTS);
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        // Messages queued but perhaps not written yet; publishers wait for them to be.
+        let mut undelivered = 0;
+        let mut sockets_ready = false;
+        let mut drain: Option<Drain> = None;
+        loop {
+            undelivered += self.state.borrow_mut().subscribers.deliver_announced();
+            self.write_slice();
+            self.close_slow();
+            let written = !self.state.borrow().subscribers.has_dirty();
+            if written && undelivered > 0 {
+                self.state.borrow().subscribers.caught_up(std::mem::take(&mut undelivered));
+            }
+            if sockets_ready {
+                sockets_ready = self.serve_sockets(&mut poll, &mut events);
+            }
+            self.serve_readable();
+            self.accept_pending();
+            let idle = {
+                let state = self.state.borrow();
+                !state.subscribers.has_dirty()
+                    && state.readable.is_empty()
+                    && !state.accepting.has_pending()
+            };
+            if !idle || sockets_ready {
+                tokio::task::yield_now().await;
+            }
+            let stopping = &self.shared.stopping;
+            tokio::select! {
+                () = std::future::ready(()), if !idle || sockets_ready => {}
+                () = self.shared.hub.announcer().news(self.number) => {}
+                () = self.wake.notified() => {}
+                ready = poll.readable_mut() => match ready {
+                    Ok(_) => sockets_ready = true,
+                    Err(error) => {
+                        tracing::error!(%error, "the sockets of a shard cannot be watched any more");
+                        return;
+                    }
+                },
+                Some(command) = commands.recv() => self.obey(command),
+                _ = tick.tick() => self.tick(),
+                () = stopping.cancelled(), if drain.is_none() => drain = Some(self.start_drain()),
+                () = Drain::due(drain.as_ref()), if drain.is_some() => {}
+            }
+            if let Some(drain) = &mut drain
+                && self.drain(drain)
+            {
+                return;
+            }
+        }
+    }
+
+    /// Seconds since the shard started: the time of its wheel.
+    pub(crate) fn now_s(&self) -> u64 {
+        self.started.elapsed().as_secs()
+    }
+
+    /// Runs `future` on this thread; the end of the process waits for it.
+    #[expect(clippy::disallowed_methods, reason = "the tracker is what shutdown waits for")]
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + 'static) {
+        tokio::task::spawn_local(self.tasks.track_future(future));
+    }
+
+    /// Makes the loop take a turn: something was queued by a task.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Writes to the next subscribers that something waits for.
+    fn write_slice(&self) {
+        let state = &mut *self.state.borrow_mut();
+        for _ in 0..SLICE {
+            let Some(key) = state.subscribers.next_dirty() else { return };
+            let Some(subscriber) = state.subscribers.get(key) else { continue };
+            let ended = match &mut subscriber.connection {
+                Connection::WebSocket(socket) => socket.write(
+                    &mut subscriber.outbox,
+                    &mut state.write_buffer,
+                    self.shared.metrics(),
+                ),
+                Connection::Poll(poll) => {
+                    poll.wake();
+                    Ended::No
+                }
+                Connection::BetweenPolls => Ended::No,
+            };
+            match ended {
+                Ended::No => state.subscribers.release(key),
+                Ended::Yes => self.remove(state, key),
+            }
+        }
+    }
+
+    /// Closes who reads too slowly (README D10).
+    fn close_slow(&self) {
+        let state = &mut *self.state.borrow_mut();
+        while let Some(key) = state.subscribers.next_slow() {
+            self.shared.metrics().increment(Metric::SlowSubscribers);
+            tracing::warn!(conn = key.serial(), "slow subscriber closed");
+            self.close(state, key, CloseReason::SlowSubscriber);
+        }
+    }
+
+    /// Handles what happened at the sockets; `true` when there may be more.
+    fn serve_sockets(self: &Rc<Self>, poll: &mut AsyncFd<mio::Poll>, events: &mut Events) -> bool {
+        events.clear();
+        let polled = poll.try_io_mut(tokio::io::Interest::READABLE, |poll| {
+            poll.poll(events, Some(Duration::ZERO))?;
+            // Fewer than asked for: the queue is empty now, so wait for the next edge.
+            if events.iter().count() < EVENTS {
+                Err(io::ErrorKind::WouldBlock.into())
+            } else {
+                Ok(())
+            }
+        });
+        for event in events.iter() {
+            let Token(token) = event.token();
+            if Accepting::owns(token) {
+                self.accept(token);
+                continue;
+            }
+            let state = &mut *self.state.borrow_mut();
+            let Some(key) = state.subscribers.key_at(token) else { continue };
+            if event.is_writable() {
+                state.subscribers.touch(key);
+            }
+            if event.is_readable() || event.is_read_closed() || event.is_error() {
+                state.readable.push(key);
+            }
+        }
+        match polled {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
+            Err(error) => {
+                tracing::error!(%error, "the sockets of a shard cannot be read");
+                false
+            }
+        }
+    }
+
+    /// Reads from WebSocket connections that have something.
+    fn serve_readable(self: &Rc<Self>) {
+        let mut readable = std::mem::take(&mut self.state.borrow_mut().readable);
+        for key in readable.drain(..) {
+            self.read_websocket(key);
+        }
+        let mut state = self.state.borrow_mut();
+        if state.readable.is_empty() {
+            state.readable = readable;
+        }
+    }
+
+    /// Once a second: pings, deadlines, expiry.
+    fn tick(self: &Rc<Self>) {
+        let now_s = self.now_s();
+        {
+            let state = &mut *self.state.borrow_mut();
+            let mut due = Vec::new();
+            state.wheel.advance(now_s, |_, key| due.push(key));
+            for key in due {
+                self.deadline(state, key, now_s);
+            }
+        }
+        self.tick_accepting();
+        if self.number.index() == 0 {
+            self.shared.hub.engine().sweep();
+        }
+    }
+
+    fn deadline(&self, state: &mut State, key: SubscriberKey, now_s: u64) {
+        let Some(subscriber) = state.subscribers.get(key) else { return };
+        match &mut subscriber.connection {
+            Connection::WebSocket(socket) => {
+                let ping_s = self.shared.options.timing.ping.as_secs();
+                match socket.deadline(now_s) {
+                    crate::transport::Deadline::Later(delay_s) => state.wheel.add(delay_s, key),
+                    crate::transport::Deadline::Ping(frame) => {
+                        state.wheel.add(ping_s, key);
+                        state.subscribers.send(key, frame);
+                    }
+                    crate::transport::Deadline::Dead => self.remove(state, key),
+                }
+            }
+            Connection::BetweenPolls => {
+                state.subscribers.unsubscribe(key);
+            }
+            Connection::Poll(_) => {}
+        }
+    }
+
+    /// Registers a connection for its channels, with whatever goes out first, and starts its replay.
+    pub(crate) fn subscribe(
+        self: &Rc<Self>,
+        subscription: &Subscription,
+        connection: Connection,
+    ) -> SubscriberKey {
+        let state = &mut *self.state.borrow_mut();
+        let counted = subscription.counted();
+        let (key, count) =
+            state.subscribers.subscribe(&subscription.receivers, counted, connection);
+        if let Some(receiver) = counted
+            && count > self.shared.options.limits.connections_per_channel
+        {
+            self.shared.metrics().increment(Metric::Evicted);
+            if state.evictions.is_chase(receiver) {
+                self.refuse_later(state, key);
+            } else {
+                self.spawn(Rc::clone(self).evict_earliest(receiver));
+            }
+        }
+        key
+    }
+
+    /// Closes the new connection instead of the oldest, after a pause that slows its tab down.
+    pub(crate) fn refuse_later(self: &Rc<Self>, state: &mut State, key: SubscriberKey) {
+        state.subscribers.uncount(key);
+        state.subscribers.deafen(key);
+        let shard = Rc::clone(self);
+        self.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(REFUSAL_PAUSE) => {}
+                () = shard.shared.stopping.cancelled() => {}
+            }
+            shard.close(&mut shard.state.borrow_mut(), key, CloseReason::TooManyConnections);
+            shard.wake();
+        });
+    }
+
+    /// Finds the oldest connection of a channel among all shards and closes it (Q-146, Q-185).
+    async fn evict_earliest(self: Rc<Self>, receiver: Receiver) {
+        let mut earliest: Option<(usize, SubscriberKey)> = None;
+        for (shard, commands) in self.shared.commands.iter().enumerate() {
+            let (answer, answered) = oneshot::channel();
+            if commands.send(Command::EarliestCounted(receiver, answer)).await.is_err() {
+                continue;
+            }
+            if let Ok(Some(key)) = answered.await
+                && earliest.is_none_or(|(_, known)| key.serial() < known.serial())
+            {
+                earliest = Some((shard, key));
+            }
+        }
+        if let Some((shard, key)) = earliest {
+            // A shard that is gone has no connections left to close.
+            let _ = self.shared.commands[shard].send(Command::Evict(key)).await;
+        }
+    }
+
+    fn obey(self: &Rc<Self>, command: Command) {
+        let state = &mut *self.state.borrow_mut();
+        match command {
+            Command::EarliestCounted(receiver, answer) => {
+                // Nobody waits for the answer any more: nothing to do.
+                let _ = answer.send(state.subscribers.earliest_counted(receiver));
+            }
+            Command::Evict(key) => {
+                state.subscribers.uncount(key);
+                self.close(state, key, CloseReason::TooManyConnections);
+            }
+        }
+    }
+
+    /// Reads what a subscriber missed and opens the way for live messages. Done at once when the
+    /// history is in memory; else a task reads it, while live messages wait.
+    pub(crate) fn replay(self: &Rc<Self>, key: SubscriberKey, subscription: &Subscription) {
+        let Cursor::After(position) = subscription.cursor else {
+            self.state.borrow_mut().subscribers.replay(key, Vec::new(), MessageId::ZERO);
+            self.wake();
+            return;
+        };
+        let engine = self.shared.hub.engine();
+        let seen = position.min(engine.last_id());
+        match engine.history(&subscription.receivers, position) {
+            Lookup::Ready(replay) => {
+                self.replayed(key, seen, Ok(replay));
+                self.wake();
+            }
+            Lookup::Disk(read) => {
+                let shard = Rc::clone(self);
+                self.spawn(async move {
+                    let read = tokio::task::spawn_blocking(move || read.read()).await;
+                    let replay = read.unwrap_or_else(|_| {
+                        Err(vestnik_hub::EngineError::Store("the reader failed".into()))
+                    });
+                    shard.replayed(key, seen, replay);
+                    shard.wake();
+                });
+            }
+        }
+    }
+
+    fn replayed(
+        &self,
+        key: SubscriberKey,
+        seen: MessageId,
+        replay: Result<vestnik_hub::engine::Replay, vestnik_hub::EngineError>,
+    ) {
+        let state = &mut *self.state.borrow_mut();
+        match replay {
+            Ok(replay) => {
+                let metrics = self.shared.metrics();
+                metrics.add(Metric::Replayed, replay.envelopes.len() as u64);
+                if replay.gap {
+                    metrics.increment(Metric::RecoveryGaps);
+                    tracing::debug!(conn = key.serial(), "position is no longer covered");
+                }
+                state.subscribers.replay(key, replay.envelopes, seen);
+            }
+            Err(error) => {
+                tracing::error!(%error, conn = key.serial(), "missed messages cannot be read");
+                state.subscribers.replay(key, Vec::new(), seen);
+                self.close(state, key, CloseReason::HistoryUnreadable);
+            }
+        }
+    }
+
+    /// Ends a connection in the way its transport and clients understand; what waits goes out first.
+    pub(crate) fn close(&self, state: &mut State, key: SubscriberKey, reason: CloseReason) {
+        let Some(subscriber) = state.subscribers.get(key) else { return };
+        match &mut subscriber.connection {
+            Connection::WebSocket(socket) => {
+                let Some(frame) = socket.close(reason, self.now_s()) else { return };
+                state.wheel.add(crate::transport::CLOSING_S, key);
+                state.subscribers.deafen(key);
+                self.queue_close(state, key, reason, frame);
+            }
+            Connection::Poll(poll) => poll.end(reason),
+            Connection::BetweenPolls => {
+                state.subscribers.unsubscribe(key);
+            }
+        }
+    }
+
+    fn queue_close(
+        &self,
+        state: &mut State,
+        key: SubscriberKey,
+        reason: CloseReason,
+        frame: Bytes,
+    ) {
+        if reason == CloseReason::SlowSubscriber
+            && let Some(queue) = state.subscribers.get(key).and_then(|s| s.outbox.queue())
+        {
+            // What it did not read it will get again by its position; only the frame under way is
+            // finished.
+            queue.keep_rest_only();
+        }
+        state.subscribers.send(key, frame);
+    }
+
+    /// Takes a connection out at once.
+    pub(crate) fn remove(&self, state: &mut State, key: SubscriberKey) {
+        let Some(subscriber) = state.subscribers.unsubscribe(key) else { return };
+        if let Connection::WebSocket(socket) = subscriber.connection {
+            self.shared.metrics().subtract(Metric::ConnectionsWebSocket, 1);
+            if let Some(address) = socket.admitted() {
+                self.shared.admission.leave(address);
+            }
+            tracing::debug!(conn = key.serial(), reason = ?socket.end(), "connection closed");
+        }
+    }
+
+    /// Stops accepting and ends polls; WebSocket connections follow, spread over time.
+    fn start_drain(self: &Rc<Self>) -> Drain {
+        let state = &mut *self.state.borrow_mut();
+        state.accepting.stop(&state.registry);
+        let keys: Vec<_> = state.subscribers.keys().collect();
+        let mut sockets = Vec::new();
+        for key in keys {
+            match state.subscribers.get(key).map(|subscriber| &mut subscriber.connection) {
+                Some(Connection::WebSocket(_)) => sockets.push(key),
+                Some(Connection::Poll(poll)) => poll.end(CloseReason::Stopping),
+                Some(Connection::BetweenPolls) | None => {
+                    state.subscribers.unsubscribe(key);
+                }
+            }
+        }
+        self.tasks.close();
+        Drain::new(sockets, self.shared.options.timing.drain)
+    }
+
+    /// One step of the end; `true` when everything is closed or time is up.
+    fn drain(&self, drain: &mut Drain) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        while let Some(key) = drain.next() {
+            self.close(state, key, CloseReason::Stopping);
+        }
+        let closed = drain.sockets.is_empty() && state.subscribers.is_empty();
+        (closed && self.tasks.is_empty()) || drain.is_over()
+    }
+}
+
+/// Registers a stream for everything that may happen to it, once, edge-triggered.
+pub(crate) const WATCHED: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
+/// Why the server ends a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CloseReason {
+    /// The process stops.
+    Stopping,
+    /// Its outbox ran full.
+    SlowSubscriber,
+    /// Its channel, or the server, has too many connections.
+    TooManyConnections,
+    /// What it missed cannot be read.
+    HistoryUnreadable,
+}
+
+/// The end of a shard: which connections are still to be closed, and when.
+struct Drain {
+    sockets: Vec<SubscriberKey>,
+    step: Duration,
+    next_at: tokio::time::Instant,
+    over_at: tokio::time::Instant,
+}
+
+impl Drain {
+    /// Connections that `spread` is meant for.
+    const CONNECTIONS: u32 = 10_000;
+    /// After the last close a connection has this long to answer.
+    const LAST_WORDS: Duration = Duration::from_secs(5);
+
+    fn new(sockets: Vec<SubscriberKey>, spread: Duration) -> Self {
+        let now = tokio::time::Instant::now();
+        let step = spread / Self::CONNECTIONS;
+        let count = u32::try_from(sockets.len()).unwrap_or(u32::MAX);
+        let over_at = now + step.saturating_mul(count) + Self::LAST_WORDS;
+        Self { sockets, step, next_at: now, over_at }
+    }
+
+    /// The next connection whose time has come.
+    fn next(&mut self) -> Option<SubscriberKey> {
+        if tokio::time::Instant::now() < self.next_at {
+            return None;
+        }
+        self.next_at += self.step;
+        self.sockets.pop()
+    }
+
+    /// Waits until something is to be done.
+    async fn due(drain: Option<&Self>) {
+        const LOOK_AGAIN: Duration = Duration::from_millis(20);
+        let Some(drain) = drain else { return };
+        if drain.sockets.is_empty() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        } else {
+            tokio::time::sleep_until(drain.next_at).await;
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        tokio::time::Instant::now() >= self.over_at
+    }
+}

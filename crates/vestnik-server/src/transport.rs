@@ -1,0 +1,33 @@
+//! The ways messages reach a subscriber: WebSocket and long polling.
+
+pub(crate) mod long_poll;
+pub(crate) mod websocket;
+
+use bytes::Bytes;
+use vestnik_core::Envelope;
+use vestnik_proto::query::Framing;
+use vestnik_proto::{json, protobuf, text};
+
+pub(crate) use long_poll::Poll;
+pub(crate) use websocket::{CLOSING_S, Deadline, Ended, WebSocket};
+
+/// What a shard keeps for one subscriber beside its channels and its outbox.
+pub(crate) enum Connection {
+    /// An open WebSocket connection.
+    WebSocket(WebSocket),
+    /// A long poll that is being held.
+    Poll(Poll),
+    /// A poll that was answered a moment ago: it counts as online until its client comes back
+    /// (README D13).
+    BetweenPolls,
+}
+
+/// A message as a ready WebSocket frame.
+pub(crate) fn frame(framing: Framing, envelope: &Envelope) -> &Bytes {
+    match framing {
+        // JSON-RPC subscriptions are refused before they get here; text is what everybody reads.
+        Framing::Text | Framing::JsonRpc => text::frame(envelope),
+        Framing::Protobuf => protobuf::frame(envelope),
+        Framing::Json => json::frame(envelope),
+    }
+}

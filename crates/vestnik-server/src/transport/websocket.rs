@@ -1,0 +1,520 @@
+//! One WebSocket connection: the handshake, reading, writing, pings and the close.
+
+use std::borrow::Cow;
+use std::io::{self, Read as _, Write as _};
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use bytes::{Buf as _, Bytes};
+use http::Method;
+use mio::net::TcpStream;
+use vestnik_core::metric::{Metric, Metrics};
+use vestnik_core::{ChannelId, Envelope};
+use vestnik_hub::{Item, Outbox, Queue, SubscriberKey};
+use vestnik_proto::protobuf::{Caller, Request, RequestError};
+use vestnik_proto::query::Framing;
+use vestnik_proto::quirks;
+use vestnik_proto::websocket::{self as codec, Assembler, Event, MessageType, Opcode, Peer, Step};
+
+use crate::route::Routes;
+use crate::shard::{CloseReason, Shard, State};
+use crate::subscribe::Subscription;
+use crate::transport::Connection;
+
+/// A connection that was told to close is dropped after this many seconds (README D10).
+pub(crate) const CLOSING_S: u64 = 10;
+/// One write takes at most about this many bytes, and one protobuf batch (README D9).
+const WRITE_MAX: usize = 64 * 1024;
+/// Reads from one connection before others get their turn.
+const READS: usize = 16;
+
+/// The parts of a request that make a handshake.
+pub(crate) struct HandshakeHead<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) upgrade: Option<&'a [u8]>,
+    pub(crate) version: Option<&'a [u8]>,
+    pub(crate) key: Option<&'a [u8]>,
+}
+
+/// Whether a `Connection` header makes its request a handshake: it lists `upgrade` (README D2).
+pub(crate) fn lists_upgrade(connection: &[u8]) -> bool {
+    connection
+        .split(|byte| *byte == b',')
+        .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+}
+
+impl HandshakeHead<'_> {
+    /// The `Sec-WebSocket-Accept` that answers this handshake; `None` when it is none that can be
+    /// accepted. Subprotocols and extensions are not looked at (K-005, Q-104).
+    pub(crate) fn accept(&self, routes: &Routes) -> Option<[u8; 28]> {
+        let is_valid = self.method == Method::GET.as_str()
+            && routes.subscribes_at(self.path)
+            && self.upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(b"websocket"))
+            && matches!(self.version, Some(b"13" | b"8"));
+        let key = self.key.filter(|key| !key.is_empty())?;
+        is_valid.then(|| codec::accept_key(key))
+    }
+}
+
+/// The whole answer to an accepted handshake.
+pub(crate) fn switching_protocols(accept: [u8; 28]) -> Bytes {
+    let mut answer = Vec::with_capacity(129);
+    answer.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n");
+    answer.extend_from_slice(b"Connection: Upgrade\r\nSec-WebSocket-Accept: ");
+    answer.extend_from_slice(&accept);
+    answer.extend_from_slice(b"\r\n\r\n");
+    answer.into()
+}
+
+/// Whether a connection is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    No,
+    Yes,
+}
+
+/// What a deadline means for a connection.
+pub(crate) enum Deadline {
+    /// Look again after this many seconds.
+    Later(u64),
+    /// Send this ping; the pong must be there by the next deadline.
+    Ping(Bytes),
+    /// Nobody is there any more.
+    Dead,
+}
+
+/// How far the end of a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    No,
+    /// Our close frame is queued or sent; the peer's is awaited until this second.
+    Ours {
+        until_s: u64,
+    },
+    /// Both sides have said it: the socket goes as soon as everything is written.
+    Both,
+}
+
+/// Why a connection ended, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Client,
+    Server,
+    Lost,
+    NoPong,
+}
+
+/// An open WebSocket connection.
+pub(crate) struct WebSocket {
+    stream: TcpStream,
+    framing: Framing,
+    /// The public channel it may publish under.
+    author: Option<ChannelId>,
+    /// The address it was counted in under; none when it was over a limit.
+    admitted: Option<IpAddr>,
+    assembler: Assembler,
+    /// The beginning of a frame whose rest has not arrived.
+    #[expect(clippy::box_collection, reason = "one word while idle, for nearly every connection")]
+    partial: Option<Box<Vec<u8>>>,
+    awaits_pong: bool,
+    closing: Closing,
+    end: End,
+}
+
+impl WebSocket {
+    pub(crate) fn new(
+        stream: TcpStream,
+        subscription: &Subscription,
+        admitted: Option<IpAddr>,
+    ) -> Self {
+        Self {
+            stream,
+            framing: subscription.framing,
+            author: subscription.author,
+            admitted,
+            assembler: Assembler::new(),
+            partial: None,
+            awaits_pong: false,
+            closing: Closing::No,
+            end: End::Lost,
+        }
+    }
+
+    pub(crate) fn stream_mut(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    pub(crate) fn admitted(&self) -> Option<IpAddr> {
+        self.admitted
+    }
+
+    pub(crate) fn end(&self) -> End {
+        self.end
+    }
+
+    /// Writes as much of what waits as the kernel takes.
+    pub(crate) fn write(
+        &mut self,
+        outbox: &mut Outbox,
+        buffer: &mut Vec<u8>,
+        metrics: &Metrics,
+    ) -> Ended {
+        while let Some(queue) = outbox.queue().filter(|queue| !queue.is_empty()) {
+            let result = if queue.rest_mut().is_empty() {
+                self.write_items(queue, buffer, metrics)
+            } else {
+                self.write_rest(queue, metrics)
+            };
+            match result {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ended::No,
+                Err(_) => return Ended::Yes,
+            }
+        }
+        if self.closing == Closing::Both { Ended::Yes } else { Ended::No }
+    }
+
+    fn write_rest(&mut self, queue: &mut Queue, metrics: &Metrics) -> io::Result<()> {
+        metrics.increment(Metric::SocketWrites);
+        let rest = queue.rest_mut();
+        let written = self.stream.write(rest)?;
+        rest.advance(written);
+        if rest.is_empty() {
+            *rest = Bytes::new();
+        }
+        Ok(())
+    }
+
+    /// Takes items from the queue and writes them in one call. What the kernel does not take becomes
+    /// the queue's rest.
+    fn write_items(
+        &mut self,
+        queue: &mut Queue,
+        buffer: &mut Vec<u8>,
+        metrics: &Metrics,
+    ) -> io::Result<()> {
+        let Some(first) = queue.pop() else { return Ok(()) };
+        if queue.peek().is_none() {
+            // The usual case: one ready frame, shared by everybody, written as it is.
+            count_delivery(&first, metrics);
+            *queue.rest_mut() = match first {
+                Item::Live(envelope) | Item::Replayed(envelope) => {
+                    super::frame(self.framing, &envelope).clone()
+                }
+                Item::Frame(frame) => frame,
+            };
+            return self.write_rest(queue, metrics);
+        }
+        buffer.clear();
+        let mut next = Some(first);
+        while let Some(item) = next {
+            count_delivery(&item, metrics);
+            match item {
+                Item::Frame(frame) => buffer.extend_from_slice(&frame),
+                Item::Live(envelope) | Item::Replayed(envelope) => {
+                    self.append_messages(&envelope, queue, buffer, metrics);
+                }
+            }
+            next = if buffer.len() < WRITE_MAX { queue.pop() } else { None };
+        }
+        metrics.increment(Metric::SocketWrites);
+        let written = match self.stream.write(buffer) {
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(error),
+        };
+        if written < buffer.len() {
+            *queue.rest_mut() = Bytes::copy_from_slice(&buffer[written..]);
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(())
+    }
+
+    /// Appends a message to `buffer`: a frame of its own, or with protobuf one batch together with
+    /// the messages that follow in the queue.
+    fn append_messages(
+        &self,
+        first: &Envelope,
+        queue: &mut Queue,
+        buffer: &mut Vec<u8>,
+        metrics: &Metrics,
+    ) {
+        let follows =
+            |queue: &Queue| matches!(queue.peek(), Some(Item::Live(_) | Item::Replayed(_)));
+        let first = super::frame(self.framing, first);
+        if self.framing != Framing::Protobuf || first.len() >= WRITE_MAX || !follows(queue) {
+            buffer.extend_from_slice(first);
+            return;
+        }
+        let mut records = vec![codec::payload_of(first)];
+        let mut length = records[0].len();
+        while let Some(Item::Live(envelope) | Item::Replayed(envelope)) = queue.peek() {
+            let record = codec::payload_of(super::frame(self.framing, envelope));
+            if length + record.len() > WRITE_MAX {
+                break;
+            }
+            length += record.len();
+            records.push(record);
+            if let Some(item) = queue.pop() {
+                count_delivery(&item, metrics);
+            }
+        }
+        buffer.extend_from_slice(codec::header(Opcode::Binary, length).as_bytes());
+        for record in &records {
+            buffer.extend_from_slice(record);
+        }
+    }
+
+    /// What is to be done now that a deadline has come.
+    pub(crate) fn deadline(&mut self, now_s: u64) -> Deadline {
+        match self.closing {
+            Closing::No if self.awaits_pong => {
+                self.end = End::NoPong;
+                Deadline::Dead
+            }
+            Closing::No => {
+                self.awaits_pong = true;
+                Deadline::Ping(codec::frame(Opcode::Ping, &[quirks::PING_PAYLOAD]))
+            }
+            Closing::Ours { until_s } if now_s < until_s => Deadline::Later(until_s - now_s),
+            Closing::Ours { .. } | Closing::Both => Deadline::Dead,
+        }
+    }
+
+    /// Begins the end from our side; the close frame to send, unless it has begun already.
+    pub(crate) fn close(&mut self, reason: CloseReason, now_s: u64) -> Option<Bytes> {
+        let (code, text) = match reason {
+            CloseReason::Stopping | CloseReason::SlowSubscriber => (1001, ""),
+            CloseReason::TooManyConnections => (4029, quirks::EVICTION),
+            CloseReason::HistoryUnreadable => (4011, "4011: Couldn't get last messages."),
+        };
+        self.begin_close(code, text, now_s)
+    }
+
+    fn begin_close(&mut self, code: u16, text: &str, now_s: u64) -> Option<Bytes> {
+        if self.closing != Closing::No {
+            return None;
+        }
+        self.closing = Closing::Ours { until_s: now_s + CLOSING_S };
+        self.end = End::Server;
+        Some(codec::close_frame(code, text))
+    }
+}
+
+/// Counts a message that is about to be written.
+fn count_delivery(item: &Item, metrics: &Metrics) {
+    if matches!(item, Item::Live(_)) {
+        metrics.increment(Metric::Delivered);
+    }
+}
+
+impl Shard {
+    /// Reads what has arrived at a WebSocket connection and acts on it.
+    pub(crate) fn read_websocket(self: &Rc<Self>, key: SubscriberKey) {
+        let state = &mut *self.state.borrow_mut();
+        let mut buffer = std::mem::take(&mut state.read_buffer);
+        let ended = self.read_into(state, key, &mut buffer);
+        state.read_buffer = buffer;
+        if ended == Ended::Yes {
+            self.remove(state, key);
+        }
+    }
+
+    fn read_into(&self, state: &mut State, key: SubscriberKey, buffer: &mut [u8]) -> Ended {
+        for _ in 0..READS {
+            let Some(socket) = websocket(state, key) else { return Ended::No };
+            let read = match socket.stream.read(buffer) {
+                Ok(0) => return Ended::Yes,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ended::No,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return Ended::Yes,
+            };
+            if self.received(state, key, &mut buffer[..read]) == Ended::Yes {
+                return Ended::Yes;
+            }
+        }
+        // More may be there, but others wait.
+        state.readable.push(key);
+        Ended::No
+    }
+
+    /// Acts on bytes that a client sent.
+    pub(crate) fn received(
+        &self,
+        state: &mut State,
+        key: SubscriberKey,
+        bytes: &mut [u8],
+    ) -> Ended {
+        let Some(socket) = websocket(state, key) else { return Ended::Yes };
+        let Some(mut partial) = socket.partial.take() else {
+            let consumed = self.take_frames(state, key, bytes);
+            return self.keep(state, key, consumed, |rest| Box::new(bytes[rest..].to_vec()));
+        };
+        partial.extend_from_slice(bytes);
+        let consumed = self.take_frames(state, key, &mut partial);
+        self.keep(state, key, consumed, |rest| {
+            partial.drain(..rest);
+            partial
+        })
+    }
+
+    /// Puts aside what is left of the received bytes after whole frames were taken.
+    fn keep(
+        &self,
+        state: &mut State,
+        key: SubscriberKey,
+        consumed: Consumed,
+        rest: impl FnOnce(usize) -> Box<Vec<u8>>,
+    ) -> Ended {
+        match consumed {
+            Consumed::All => {}
+            Consumed::UpTo(end) => {
+                if let Some(socket) = websocket(state, key) {
+                    socket.partial = Some(rest(end));
+                }
+            }
+            Consumed::Ended => return Ended::Yes,
+        }
+        Ended::No
+    }
+
+    /// Handles the whole frames at the start of `bytes`.
+    fn take_frames(&self, state: &mut State, key: SubscriberKey, bytes: &mut [u8]) -> Consumed {
+        let payload_max = self.shared.options.limits.max_payload;
+        let mut at = 0;
+        while at < bytes.len() {
+            let Some(socket) = websocket(state, key) else { return Consumed::Ended };
+            match socket.assembler.read(&mut bytes[at..], Peer::Client, payload_max) {
+                Ok(Step::Incomplete { .. }) => return Consumed::UpTo(at),
+                Ok(Step::Event { consumed, event }) => {
+                    at += consumed;
+                    // After our close only the peer's matters.
+                    let is_open = socket.closing == Closing::No;
+                    if is_open || matches!(event, Event::Close(_)) {
+                        self.act(state, key, event);
+                    }
+                    if websocket(state, key).is_none_or(|s| s.closing == Closing::Both) {
+                        return Consumed::All;
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(conn = key.serial(), %error, "protocol error of a client");
+                    self.close_with(state, key, error.close_code(), "");
+                    // Nothing that follows can be understood.
+                    return Consumed::All;
+                }
+            }
+        }
+        Consumed::All
+    }
+
+    fn act(&self, state: &mut State, key: SubscriberKey, event: Event<'_>) {
+        let Some(socket) = websocket(state, key) else { return };
+        match event {
+            Event::Fragment => {}
+            Event::Pong(_) => socket.awaits_pong = false,
+            Event::Ping(payload) => {
+                let pong = codec::frame(Opcode::Pong, &[payload]);
+                state.subscribers.send(key, pong);
+            }
+            Event::Close(reason) => {
+                let echo = match (socket.closing, reason) {
+                    (Closing::No, None) => Some(Bytes::from_static(&codec::CLOSE_WITHOUT_CODE)),
+                    (Closing::No, Some(reason)) => Some(codec::close_frame(reason.code, "")),
+                    (Closing::Ours { .. } | Closing::Both, _) => None,
+                };
+                if socket.closing == Closing::No {
+                    socket.end = End::Client;
+                }
+                socket.closing = Closing::Both;
+                state.subscribers.deafen(key);
+                match echo {
+                    Some(echo) => state.subscribers.send(key, echo),
+                    None => state.subscribers.touch(key),
+                }
+                state.wheel.add(CLOSING_S, key);
+            }
+            Event::Message(kind, payload) => match (socket.framing, kind) {
+                // Q-107, K-025: whatever clients of text framings send is ignored.
+                (Framing::Text | Framing::Json | Framing::JsonRpc, _) => {}
+                (Framing::Protobuf, MessageType::Text) => {
+                    self.refuse_request(state, key, &RequestError::WrongData);
+                }
+                (Framing::Protobuf, MessageType::Binary) => {
+                    if let Err(error) = self.client_request(state, key, payload) {
+                        self.refuse_request(state, key, &error);
+                    }
+                }
+            },
+        }
+    }
+
+    /// Serves a protobuf request of a client: messages get no answer, statistics do.
+    fn client_request(
+        &self,
+        state: &mut State,
+        key: SubscriberKey,
+        payload: Cow<'_, [u8]>,
+    ) -> Result<(), RequestError> {
+        let author = websocket(state, key).and_then(|socket| socket.author);
+        for request in self.decode_client_requests(&payload.into_owned().into(), author)? {
+            match request {
+                Request::Publish(drafts) => {
+                    if let Err(error) = self.shared.hub.publish_unanswered(drafts) {
+                        tracing::warn!(conn = key.serial(), %error, "client message not accepted");
+                        self.close_with(state, key, 1013, "try again later");
+                    }
+                }
+                Request::ChannelStats(channels) => {
+                    let answer = self.channel_stats(&channels);
+                    state.subscribers.send(key, codec::frame(Opcode::Binary, &[&answer]));
+                }
+                Request::ServerStats => return Err(RequestError::CommandNotAllowed),
+            }
+        }
+        Ok(())
+    }
+
+    /// Decodes and checks what a client asks; counts the requests.
+    pub(crate) fn decode_client_requests(
+        &self,
+        payload: &Bytes,
+        author: Option<ChannelId>,
+    ) -> Result<Vec<Request>, RequestError> {
+        let keys = &self.shared.tenant().keys;
+        let now_s = self.shared.hub.clock().unix_s();
+        self.decode_requests(payload, Caller::Client { author, keys, now_s })
+    }
+
+    fn refuse_request(&self, state: &mut State, key: SubscriberKey, error: &RequestError) {
+        tracing::debug!(conn = key.serial(), %error, "client request refused");
+        self.close_with(state, key, error.code(), &error.to_string());
+    }
+
+    fn close_with(&self, state: &mut State, key: SubscriberKey, code: u16, text: &str) {
+        let now_s = self.now_s();
+        let Some(frame) = websocket(state, key).and_then(|s| s.begin_close(code, text, now_s))
+        else {
+            return;
+        };
+        state.wheel.add(CLOSING_S, key);
+        state.subscribers.deafen(key);
+        state.subscribers.send(key, frame);
+    }
+}
+
+/// How much of the received bytes was made of whole frames.
+enum Consumed {
+    All,
+    UpTo(usize),
+    Ended,
+}
+
+fn websocket(state: &mut State, key: SubscriberKey) -> Option<&mut WebSocket> {
+    match &mut state.subscribers.get(key)?.connection {
+        Connection::WebSocket(socket) => Some(socket),
+        Connection::Poll(_) | Connection::BetweenPolls => None,
+    }
+}

@@ -1,0 +1,225 @@
+//! `vestnik serve`: builds every part once, in order; takes them down in reverse.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tracing::level_filters::LevelFilter;
+use vestnik_core::metric::Metrics;
+use vestnik_core::sign::KeyRing;
+use vestnik_core::tenant::Tenant;
+use vestnik_core::{Clock, Expiry};
+use vestnik_hub::engine::{DiskOptions, Engine, HistoryLimits, OpenError, Sync};
+use vestnik_hub::{Announcer, Hub, OutboxLimits};
+use vestnik_server::{Limits, Listener, Options, Route, Routes, Server, StartError, Timing, Trust};
+
+use crate::config::{
+    self, Config, ConfigArgs, HistoryEngine, HistorySync, LogFormat, LogLevel, RoutePrefixes,
+    Warning,
+};
+use crate::failure::Failure;
+use crate::summary;
+
+/// Arguments of `vestnik serve`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServeArgs {
+    /// What to serve and how.
+    #[command(flatten)]
+    pub(crate) configuration: ConfigArgs,
+}
+
+/// Serves until the process is told to stop.
+pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
+    let (config, warnings) = Config::load(&args.configuration.sources())?;
+    start_log(&config.log);
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let keys = config.security.load_keys()?;
+    let metrics = Arc::new(Metrics::default());
+    let clock = Clock::System;
+    let announcer = Arc::new(Announcer::new(config.server.shards, config.limits.inbox_messages));
+    let engine = open_engine(&config, &announcer, &clock, &metrics)?;
+    let hub = Arc::new(Hub::new(Arc::clone(&engine), announcer, metrics, clock));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot watch for signals")?;
+    // Signals are caught before the first connection, so that none finds the process unprepared.
+    let mut stop = runtime.block_on(async { StopSignals::new() })?;
+    let mut server = Server::start(options(&config, keys), hub).map_err(explain_start)?;
+    summary::print(&config, server.addresses());
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), addresses = ?server.addresses(), "serving");
+    let signal = runtime.block_on(stop.wait());
+    tracing::info!(signal, "stopping");
+    server.stop();
+    engine.close();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The signals that end the process.
+struct StopSignals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl StopSignals {
+    fn new() -> anyhow::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let catch = |kind| signal(kind).context("cannot watch for signals");
+        Ok(Self {
+            terminate: catch(SignalKind::terminate())?,
+            interrupt: catch(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn wait(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+fn start_log(log: &config::Log) {
+    let level = match log.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let lines = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal());
+    match log.format {
+        LogFormat::Text => lines.init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+}
+
+fn open_engine(
+    config: &Config,
+    announcer: &Arc<Announcer>,
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Arc<Engine>> {
+    let history = &config.history;
+    let limits = HistoryLimits {
+        messages_per_channel: history.messages_per_channel,
+        messages: history.messages,
+        bytes: history.bytes,
+        replay_messages: history.replay_messages,
+    };
+    let (announcer, clock, metrics) = (Arc::clone(announcer), clock.clone(), Arc::clone(metrics));
+    let engine = match history.engine {
+        HistoryEngine::Memory => Engine::memory(limits, announcer, clock, metrics),
+        HistoryEngine::Disk => {
+            let options = DiskOptions {
+                sync: match history.sync {
+                    HistorySync::Always => Sync::Always,
+                    HistorySync::Interval(period) => Sync::Interval(period),
+                    HistorySync::Never => Sync::Never,
+                },
+                cache_bytes: history.cache_bytes,
+                ..DiskOptions::new(config.data_dir.join("history"))
+            };
+            Engine::disk(options, limits, announcer, clock, metrics).map_err(explain_open)?
+        }
+    };
+    Ok(Arc::new(engine))
+}
+
+fn explain_open(error: OpenError) -> anyhow::Error {
+    let hint = "give a folder of its own that this user can write to with --data-dir, or keep the \
+                history in memory with --set history.engine=memory";
+    let failure = Failure::new(&error, hint);
+    anyhow::Error::from(error).context(failure)
+}
+
+fn explain_start(error: StartError) -> anyhow::Error {
+    let hint = match &error {
+        StartError::Bind(vestnik_server::BindError::InUse { address }) => format!(
+            "stop the program that listens there (`ss -ltnp 'sport = :{}'` names it), or choose \
+             another port with --listen",
+            address.port()
+        ),
+        StartError::Bind(vestnik_server::BindError::Refused { .. }) => {
+            "choose an address of this machine with --listen; ports below 1024 need a privilege"
+                .to_owned()
+        }
+        StartError::Thread(_) => "the system is out of threads or files; raise its limits".to_owned(),
+    };
+    let failure = Failure::new(&error, hint);
+    anyhow::Error::from(error).context(failure)
+}
+
+/// The part of the configuration that the network edge is told.
+fn options(config: &Config, keys: KeyRing) -> Options {
+    let limits = &config.limits;
+    let timing = &config.timing;
+    let listeners = config.server.listeners.iter().map(|listener| Listener {
+        name: listener.name.clone(),
+        address: listener.address,
+        backlog: listener.backlog,
+        routes: routes(&listener.routes),
+    });
+    Options {
+        listeners: listeners.collect(),
+        trust: Trust {
+            allow: config.trusted.allow.clone(),
+            proxies: config.trusted.proxies.clone(),
+            path_secret: config.trusted.path_secret.clone(),
+        },
+        limits: Limits {
+            max_payload: limits.payload_bytes,
+            max_trusted_payload: limits.trusted_payload_bytes,
+            connections_per_channel: u32::try_from(limits.connections_per_channel).unwrap_or(u32::MAX),
+            connections: limits.connections,
+            connections_per_address: limits.connections_per_address,
+            messages_per_request: limits.messages_per_request,
+            channels_per_request: limits.channels_per_request,
+            request_head: limits.request_head_bytes,
+            outbox: OutboxLimits { messages: limits.outbox_messages, bytes: limits.outbox_bytes },
+        },
+        timing: Timing {
+            poll: timing.poll,
+            ping: timing.ping,
+            body: timing.body,
+            head: timing.head,
+            keep_alive: timing.keep_alive,
+            presence_grace: timing.presence_grace,
+            drain: config.server.drain_per_10000,
+        },
+        tenant: Tenant { keys, missing_expiry: config.missing_expiry },
+        message_ttl: Expiry::new(config.history.message_ttl.as_secs(), Expiry::MAX),
+        process_unique_id: process_unique_id(),
+    }
+}
+
+fn routes(routes: &config::Routes) -> Routes {
+    match routes {
+        config::Routes::Standard => Routes::standard(),
+        config::Routes::Only(RoutePrefixes { publish, subscribe, rest, stat }) => Routes::new(
+            [
+                (publish, Route::Publish),
+                (subscribe, Route::Subscribe),
+                (rest, Route::ClientPublish),
+                (stat, Route::ServerStat),
+            ]
+            .into_iter()
+            .filter_map(|(path, route)| Some((path.clone()?, route))),
+        ),
+    }
+}
+
+/// `<host name>-<process id>`, as the originals call themselves in the statistics.
+fn process_unique_id() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    let host = if host.is_empty() { "vestnik" } else { host };
+    format!("{host}-{}", std::process::id())
+}

@@ -1,0 +1,99 @@
+//! What `serve` prints when it is ready: the addresses, and what to enter on a site's settings page.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+
+use crate::config::{Config, KeySource, Routes};
+
+/// Prints the summary to standard output.
+pub(crate) fn print(config: &Config, addresses: &[SocketAddr]) {
+    let text = text(config, addresses);
+    let mut out = std::io::stdout().lock();
+    // Whoever started the program may have closed its output; that is no reason not to serve.
+    let _ = out.write_all(text.as_bytes());
+    let _ = out.flush();
+}
+
+/// Names of the fields, English and Russian, as the settings page of "Push and Pull" has them
+/// (settings-page.md §2.4), each with the path that belongs into it.
+const FIELDS: [(&str, &str, Field); 6] = [
+    ("Message sender path", "Путь для публикации команд", Field::Publish),
+    ("Command publish URL (HTTP)", "Публикация со стороны клиента (HTTP)", Field::Client("http", "pubweb")),
+    ("Message listener path (HTTP)", "Путь для чтения команд (HTTP)", Field::Client("http", "sub")),
+    ("WebSocket listener path (HTTP)", "Чтение команд, WebSocket (HTTP)", Field::Client("ws", "subws")),
+    ("the same with (HTTPS)", "те же для (HTTPS)", Field::Secure),
+    ("Signature code for server interaction", "Код-подпись для взаимодействия с сервером", Field::Key),
+];
+
+#[derive(Clone, Copy)]
+enum Field {
+    Publish,
+    Client(&'static str, &'static str),
+    Secure,
+    Key,
+}
+
+fn text(config: &Config, addresses: &[SocketAddr]) -> String {
+    let mut text = format!("vestnik {} is serving.\n\n", env!("CARGO_PKG_VERSION"));
+    for (listener, address) in config.server.listeners.iter().zip(addresses) {
+        let name = if listener.name.is_empty() { String::new() } else { format!(" ({})", listener.name) };
+        text.push_str(&format!("  listening on http://{address}{name}\n"));
+    }
+    let keeps = format!("  data in {}\n", config.data_dir.display());
+    text.push_str(&keeps);
+    let standard = config
+        .server
+        .listeners
+        .iter()
+        .zip(addresses)
+        .find(|(listener, _)| listener.routes == Routes::Standard);
+    if let Some((_, address)) = standard {
+        text.push_str(&site_settings(config, address.port()));
+    }
+    text
+}
+
+fn site_settings(config: &Config, port: u16) -> String {
+    let mut text = String::from(
+        "\nEnter on the site: Settings > Module settings > Push and Pull, \"Use Push server\": local \
+         server,\n\"Server software\": Bitrix Push server 2.0 (Настройки > Настройки модулей > Push and \
+         Pull):\n\n",
+    );
+    for (english, russian, field) in FIELDS {
+        let value = match field {
+            Field::Publish => format!("http://127.0.0.1:{port}/bitrix/pub/"),
+            Field::Client(scheme, path) => {
+                let base = client_base(config, scheme, port);
+                format!("{base}/bitrix/{path}/")
+            }
+            Field::Secure => format!(
+                "https:// and wss:// without a port, through the site's proxy to 127.0.0.1:{port}"
+            ),
+            Field::Key => key(config),
+        };
+        text.push_str(&format!("  {english} / {russian}\n      {value}\n"));
+    }
+    text.push_str(
+        "\nTry it: `vestnik sign --random` makes channel ids, `vestnik listen` and `vestnik publish` \
+         use them.\n",
+    );
+    text
+}
+
+/// Where clients reach the server: the public address if it is known, else the site's own name.
+fn client_base(config: &Config, scheme: &str, port: u16) -> String {
+    match config.server.public_url.as_deref().and_then(|url| url.split_once("://")) {
+        Some((_, host)) => format!("{scheme}://{host}"),
+        None => format!("{scheme}://#DOMAIN#:{port}"),
+    }
+}
+
+fn key(config: &Config) -> String {
+    match &config.security.keys {
+        KeySource::Configured { .. } => "the key of your configuration".to_owned(),
+        KeySource::File { path, .. } => format!("the content of {}", path.display()),
+        KeySource::Unsigned => "leave empty: this server accepts unsigned ids (anybody who knows an \
+                                id may listen)"
+            .to_owned(),
+    }
+}
