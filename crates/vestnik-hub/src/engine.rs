@@ -11,10 +11,63 @@
 //!    receivers that was announced before the call, as far as limits kept it.
 //! 5. Memory and disk are bounded: the oldest messages leave first, and that is counted.
 
+#[cfg(test)]
+mod contract;
+mod disk;
+mod index;
+mod memory;
+
+use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use vestnik_core::{Draft, Envelope, MessageId};
+use vestnik_core::metric::Metrics;
+use vestnik_core::{Clock, Draft, Envelope, MessageId, Receiver};
+
+pub use disk::{Disk, DiskOptions, OpenError, ReplayRead, Sync};
+pub use memory::Memory;
+
+use crate::announce::Announcer;
+
+/// Entries a sweep removes under one hold of the lock.
+const SWEEP_SLICE: usize = 512;
+
+/// Slices a sweep does at most; what is left waits for the next one.
+const SWEEP_SLICES: usize = 128;
+
+/// How much history is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct HistoryLimits {
+    /// Messages listed for one channel; the oldest leave first.
+    pub messages_per_channel: usize,
+    /// Messages in all; the oldest leave first. At most as many channels are remembered without a
+    /// living message, and four times as many entries in channels.
+    pub messages: usize,
+    /// Bytes: of all files, or of all messages in memory for the memory engine, roughly.
+    pub bytes: u64,
+    /// Messages that one returning subscriber is given, the newest.
+    pub replay_messages: usize,
+}
+
+impl HistoryLimits {
+    /// The usual limits of the disk engine: 1,000 messages per channel and per replay, a million in
+    /// all, 1 GiB.
+    #[must_use]
+    pub const fn on_disk() -> Self {
+        Self {
+            messages_per_channel: 1000,
+            messages: 1_000_000,
+            bytes: 1 << 30,
+            replay_messages: 1000,
+        }
+    }
+
+    /// The usual limits of the memory engine: as on disk, but 256 MiB.
+    #[must_use]
+    pub const fn in_memory() -> Self {
+        Self { bytes: 256 << 20, ..Self::on_disk() }
+    }
+}
 
 /// What happens to a message that ought to be stored when storing fails (README D6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +105,7 @@ pub enum EngineError {
 }
 
 /// The outcome of a submitted batch, as soon as it is known.
+#[derive(Debug)]
 pub enum Ticket {
     /// Known at once: the batch held nothing to store.
     Ready(Vec<MessageId>),
@@ -80,4 +134,135 @@ pub struct Replay {
     /// Whether messages after the position may be missing: it is older than what is kept, or from
     /// another store.
     pub gap: bool,
+}
+
+/// What [`Engine::history`] found.
+pub enum Lookup {
+    /// Everything was in memory.
+    Ready(Replay),
+    /// A part must be read from files, where blocking is allowed: [`ReplayRead::read`].
+    Disk(ReplayRead),
+}
+
+impl Lookup {
+    /// Completes the replay; blocks on files if some must be read.
+    ///
+    /// # Errors
+    /// [`EngineError::Store`] when the files cannot be read.
+    pub fn read(self) -> Result<Replay, EngineError> {
+        match self {
+            Self::Ready(replay) => Ok(replay),
+            Self::Disk(read) => read.read(),
+        }
+    }
+}
+
+/// Numbers, keeps and announces messages. Shared by reference; every call is short.
+#[expect(clippy::large_enum_variant, reason = "there is one per process")]
+pub enum Engine {
+    /// Messages are in memory only.
+    Memory(Memory),
+    /// Messages are in files.
+    Disk(Disk),
+}
+
+impl Engine {
+    /// An empty engine without files. Its first id is above those of an engine that was started in
+    /// an earlier second.
+    #[must_use]
+    pub fn memory(
+        limits: HistoryLimits,
+        announcer: Arc<Announcer>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self::Memory(Memory::new(limits, announcer, clock, metrics))
+    }
+
+    /// Opens the history in a directory, or begins one; reads all of it, repairs what a killed
+    /// process left, and starts the thread that writes.
+    ///
+    /// # Errors
+    /// When the directory cannot be used; nothing of it was changed then, but for what had been
+    /// repaired already.
+    pub fn disk(
+        options: DiskOptions,
+        limits: HistoryLimits,
+        announcer: Arc<Announcer>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, OpenError> {
+        Disk::open(options, limits, announcer, clock, metrics).map(Self::Disk)
+    }
+
+    /// Takes drafts to be numbered, stored as far as they are to be stored, and announced. The order
+    /// of calls is the order of ids. Never waits for a disk.
+    ///
+    /// # Errors
+    /// `Overloaded` and `Closed`: nothing was taken. `Store`: a draft is too long to be kept.
+    pub fn submit(&self, batch: Batch) -> Result<Ticket, EngineError> {
+        match self {
+            Self::Memory(memory) => memory.submit(batch).map(Ticket::Ready),
+            Self::Disk(disk) => disk.submit(batch),
+        }
+    }
+
+    /// The unexpired stored messages of `receivers` after a position, at most the newest
+    /// [`HistoryLimits::replay_messages`]. There is a gap if that limit cut some off, if a limit
+    /// removed messages after the position, if the position is of another store, or if it is above
+    /// every announced id, which means "from now". Expiry is no gap.
+    /// [`MessageId::ZERO`] means everything that is kept.
+    #[must_use]
+    pub fn history(&self, receivers: &[Receiver], after: MessageId) -> Lookup {
+        match self {
+            Self::Memory(memory) => Lookup::Ready(memory.history(receivers, after)),
+            Self::Disk(disk) => disk.history(receivers, after),
+        }
+    }
+
+    /// The newest stored message over `receivers`, also if it expired; remembered for a day.
+    #[must_use]
+    pub fn newest(&self, receivers: &[Receiver]) -> Option<MessageId> {
+        match self {
+            Self::Memory(memory) => memory.newest(receivers),
+            Self::Disk(disk) => disk.newest(receivers),
+        }
+    }
+
+    /// The newest id that was announced, or the point where numbering begins: whoever listened before
+    /// this call gets everything after it live.
+    #[must_use]
+    pub fn last_id(&self) -> MessageId {
+        match self {
+            Self::Memory(memory) => memory.last_id(),
+            Self::Disk(disk) => disk.last_id(),
+        }
+    }
+
+    /// Removes what expired and gives its space back, a bounded part of it per call. To be called
+    /// every second.
+    pub fn sweep(&self) {
+        match self {
+            Self::Memory(memory) => memory.sweep(),
+            Self::Disk(disk) => disk.sweep(),
+        }
+    }
+
+    /// Stores what waits, forces it to disk and stops; later batches are refused. Blocks until that
+    /// is done. Dropping the engine does the same.
+    pub fn close(&self) {
+        match self {
+            Self::Memory(memory) => memory.close(),
+            Self::Disk(disk) => disk.close(),
+        }
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory(_) => "Engine::Memory",
+            Self::Disk(_) => "Engine::Disk",
+        })
+    }
 }

@@ -11,7 +11,7 @@ pub mod shard;
 pub mod stats;
 
 pub use announce::{Announcer, ShardNumber};
-pub use engine::EngineError;
+pub use engine::{Engine, EngineError};
 pub use hub::{Hub, PublishError};
 pub use outbox::{Item, Outbox, OutboxLimits, Queue};
 pub use shard::{Shard, Subscriber, SubscriberKey};
