@@ -6,6 +6,7 @@
 mod admission;
 mod http;
 mod listen;
+mod network;
 mod options;
 mod publish;
 mod respond;
@@ -19,7 +20,8 @@ mod trust;
 mod wheel;
 
 pub use listen::BindError;
+pub use network::{Network, ParseNetworkError};
 pub use options::{Limits, Listener, Options, Timing};
 pub use route::{Route, Routes};
 pub use server::{Server, StartError};
-pub use trust::{Network, ParseNetworkError, Trust};
+pub use trust::Trust;

@@ -75,8 +75,6 @@ impl Timing {
 pub struct Options {
     /// Where to listen; at least one.
     pub listeners: Vec<Listener>,
-    /// Threads, 1 to 64.
-    pub shards: usize,
     /// Who may use trusted routes.
     pub trust: Trust,
     /// Sizes and counts.
@@ -87,6 +85,8 @@ pub struct Options {
     pub tenant: Tenant,
     /// The longest time a message is kept; publishers that ask for more get this.
     pub message_ttl: Expiry,
+    /// Whether the statistics say that this process is one of a cluster.
+    pub cluster_mode: bool,
     /// How this process calls itself in the statistics.
     pub process_unique_id: String,
 }

@@ -12,6 +12,7 @@ use vestnik_hub::engine::IfUnstored;
 use vestnik_hub::stats::RequestKind;
 use vestnik_proto::protobuf::{self, Caller, Request, RequestError, RequestLimits};
 use vestnik_proto::query::{ChannelList, Query, Trust, parse_expiry};
+use vestnik_proto::text;
 
 use crate::respond::{self, Answer};
 use crate::shard::{Shard, Shared};
@@ -67,7 +68,7 @@ impl Shard {
         };
         let draft = Draft {
             receivers: receivers.into(),
-            body: utf8(body),
+            body: text::published_body(body),
             expiry,
             author: Author::Backend,
             kind: MessageKind::UNKNOWN,
@@ -181,13 +182,5 @@ impl Shard {
             // The task is only ever ended by the end of the process.
             Err(_) => respond::unavailable(),
         }
-    }
-}
-
-/// A body as UTF-8: invalid bytes become U+FFFD (queue-server.md §4.3).
-fn utf8(body: Bytes) -> Bytes {
-    match std::str::from_utf8(&body) {
-        Ok(_) => body,
-        Err(_) => String::from_utf8_lossy(&body).into_owned().into(),
     }
 }

@@ -1,14 +1,16 @@
 //! Who is online, and how the server does: the questions of generations 3 and 4.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde::Serialize;
 use vestnik_core::Receiver;
 use vestnik_core::metric::Metric;
 use vestnik_hub::stats::RequestKind;
 use vestnik_proto::protobuf;
 use vestnik_proto::query::{ChannelList, Query, Trust};
-use vestnik_proto::quirks;
+use vestnik_proto::text;
 
 use crate::respond::{self, Answer};
 use crate::shard::{Shard, Shared};
@@ -38,12 +40,12 @@ impl Shard {
             let answer = self.channel_stats(&channels);
             return respond::answer(StatusCode::OK, respond::BINARY, answer);
         }
-        let infos: Vec<_> = channels
+        let online: Vec<_> = channels
             .iter()
             .filter(|channel| shared.hub.is_online(**channel))
-            .map(|channel| json!({"channel": channel.id().to_string(), "subscribers": quirks::ONLINE_SUBSCRIBERS}))
+            .map(Receiver::id)
             .collect();
-        let body = json!({ "infos": infos }).to_string();
+        let body = text::presence(&online);
         respond::answer(StatusCode::OK, respond::TEXT, body)
     }
 
@@ -67,44 +69,73 @@ impl Shard {
     }
 }
 
+/// Statistics of one process; names and order of the members are those of queue-server.md §9.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ServerStats<'a> {
+    pid: u32,
+    /// Milliseconds since 1970.
+    date: u64,
+    process_unique_id: &'a str,
+    channels: usize,
+    limits: StatsLimits,
+    cluster_mode: bool,
+    websockets: u64,
+    pollings: u64,
+    daily: Daily,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatsLimits {
+    max_payload: usize,
+    max_conn_per_channel: u32,
+    max_messages_per_request: usize,
+    max_channels_per_request: usize,
+}
+
+#[derive(Serialize)]
+struct Daily {
+    requests: DailyRequests,
+    messages: BTreeMap<Box<str>, u64>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DailyRequests {
+    incoming_messages: u64,
+    channel_stats: u64,
+    server_stats: u64,
+}
+
 impl Shared {
-    /// The statistics of this process, keys in the order of queue-server.md §9.
+    /// The statistics of this process, as the only member of an array.
     pub(crate) fn server_stats(&self) -> String {
         let today = self.hub.stats().today();
         let limits = &self.options.limits;
-        let gauge = |metric| self.metrics().get(metric);
-        let stats: [(&str, Value); 9] = [
-            ("pid", json!(std::process::id())),
-            ("date", json!(self.hub.clock().unix_ms())),
-            ("processUniqueId", json!(self.options.process_unique_id)),
-            ("channels", json!(self.hub.announcer().private_channels())),
-            (
-                "limits",
-                json!({
-                    "maxPayload": limits.max_payload,
-                    "maxConnPerChannel": limits.connections_per_channel,
-                    "maxMessagesPerRequest": limits.messages_per_request,
-                    "maxChannelsPerRequest": limits.channels_per_request,
-                }),
-            ),
-            ("clusterMode", json!(false)),
-            ("websockets", json!(gauge(Metric::ConnectionsWebSocket))),
-            ("pollings", json!(gauge(Metric::ConnectionsPolling))),
-            (
-                "daily",
-                json!({
-                    "requests": {
-                        "incomingMessages": today.incoming_messages,
-                        "channelStats": today.channel_stats,
-                        "serverStats": today.server_stats,
-                    },
-                    "messages": today.messages,
-                }),
-            ),
-        ];
-        // Written by hand, since the order of keys is part of the promise.
-        let members: Vec<_> =
-            stats.iter().map(|(key, value)| format!("{}:{value}", json!(key))).collect();
-        format!("[{{{}}}]", members.join(","))
+        let stats = ServerStats {
+            pid: std::process::id(),
+            date: self.hub.clock().unix_ms(),
+            process_unique_id: &self.options.process_unique_id,
+            channels: self.hub.announcer().private_channels(),
+            limits: StatsLimits {
+                max_payload: limits.max_payload,
+                max_conn_per_channel: limits.connections_per_channel,
+                max_messages_per_request: limits.messages_per_request,
+                max_channels_per_request: limits.channels_per_request,
+            },
+            cluster_mode: self.options.cluster_mode,
+            websockets: self.metrics().get(Metric::ConnectionsWebSocket),
+            pollings: self.metrics().get(Metric::ConnectionsPolling),
+            daily: Daily {
+                requests: DailyRequests {
+                    incoming_messages: today.incoming_messages,
+                    channel_stats: today.channel_stats,
+                    server_stats: today.server_stats,
+                },
+                messages: today.messages,
+            },
+        };
+        serde_json::to_string(&[stats]).expect("numbers and texts always have a JSON form")
     }
 }

@@ -8,7 +8,6 @@ mod document;
 mod import;
 mod keys;
 mod layer;
-mod network;
 mod table;
 mod value;
 
@@ -25,8 +24,8 @@ use vestnik_core::tenant::MissingExpiry;
 pub(crate) use document::options as options_page;
 pub(crate) use keys::{KeySource, KeySummary, LoadKeysError, Security, Strictness};
 pub(crate) use layer::{Place, Problem};
-pub(crate) use network::Network;
 pub(crate) use value::{show_date, show_size, show_time};
+pub(crate) use vestnik_server::Network;
 
 use import::Import;
 use keys::PoorKey;
@@ -404,6 +403,7 @@ impl Config {
         let imported = import.finish(&mut layers);
         problems.extend(imported.problems);
         let mut build = Build { layers: &layers, problems, warnings: imported.warnings };
+        build.warn_of_visible_secrets();
         let mut listeners = imported.listeners;
         build.listeners(&mut listeners);
         let config = Self {
@@ -526,6 +526,17 @@ impl Build<'_> {
     fn warn(&mut self, path: &str, text: impl Into<String>) {
         let place = self.layers.place(path);
         self.warnings.push(Warning { place, path: path.to_owned(), text: text.into() });
+    }
+
+    fn warn_of_visible_secrets(&mut self) {
+        for path in ["security.key", "trusted.path_secret"] {
+            if self.layers.place(path) == Place::Flag && !self.layers.text(path).is_empty() {
+                self.warn(
+                    path,
+                    "every user of this machine can read the command line; use a file or the environment",
+                );
+            }
+        }
     }
 
     /// Adds the listeners of `server.listen` to the imported ones and checks them all.
@@ -658,9 +669,6 @@ impl Build<'_> {
         let mut keys = Vec::new();
         let single = self.layers.text("security.key").to_owned();
         if !single.is_empty() {
-            if self.layers.place("security.key") == Place::Flag {
-                self.warn("security.key", "every user of this machine can read the command line; use a file or the environment");
-            }
             self.check_key("security.key", "", &single, strictness);
             keys.push((Key::new(Secret::new(single), algorithm, None), None));
         }

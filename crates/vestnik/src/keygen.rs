@@ -229,6 +229,8 @@ fn write_key(path: &Path, key: &Secret<String>, existing: Existing) -> Result<()
         .to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let beside = path.with_file_name(name);
+    // Left by a process of the same number that was killed; a new file has the right permissions.
+    let _ = std::fs::remove_file(&beside);
     let written = create_private(&beside).and_then(|mut file| {
         file.write_all(format!("{}\n", key.expose()).as_bytes())?;
         file.sync_all()
@@ -245,7 +247,7 @@ fn write_key(path: &Path, key: &Secret<String>, existing: Existing) -> Result<()
     });
     // After a renaming there is nothing left to remove, and after an error this is all we can do.
     let _ = std::fs::remove_file(&beside);
-    moved.map_err(|source| match (source.kind(), existing) {
+    moved.and_then(|()| sync_folder(path)).map_err(|source| match (source.kind(), existing) {
         (std::io::ErrorKind::AlreadyExists, Existing::Keep) => {
             KeyFileError::Exists(path.to_owned())
         }
@@ -256,12 +258,24 @@ fn write_key(path: &Path, key: &Secret<String>, existing: Existing) -> Result<()
 #[cfg(unix)]
 fn create_private(path: &Path) -> std::io::Result<std::fs::File> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 #[cfg(not(unix))]
 fn create_private(path: &Path) -> std::io::Result<std::fs::File> {
-    std::fs::OpenOptions::new().write(true).create(true).truncate(true).open(path)
+    std::fs::OpenOptions::new().write(true).create_new(true).open(path)
+}
+
+/// Makes the name of `path` survive a power loss: a site may already know the key then.
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+    std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> std::io::Result<()> {
+    Ok(())
 }
 
 #[cfg(unix)]

@@ -1,10 +1,15 @@
 //! The `vestnik` program.
 
 mod check;
+mod client;
 mod config;
 mod failure;
 mod keygen;
+mod listen;
+mod publish;
+mod serve;
 mod sign;
+mod summary;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -21,6 +26,12 @@ struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Serve: accept events from sites and hand them to browsers and apps.
+    Serve(serve::ServeArgs),
+    /// Send an event to channels.
+    Publish(publish::PublishArgs),
+    /// Subscribe to channels and print their events.
+    Listen(listen::ListenArgs),
     /// Say what a configuration means.
     Check(check::CheckArgs),
     /// Make a signature key.
@@ -40,6 +51,9 @@ fn main() -> ExitCode {
         }
     };
     let done = match arguments.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Publish(args) => publish::run(&args),
+        Command::Listen(args) => listen::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Sign(args) => sign::run(&args),

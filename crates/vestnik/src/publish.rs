@@ -51,7 +51,9 @@ fn event(args: &PublishArgs) -> anyhow::Result<String> {
     let hint = "an event is a JSON object: {\"module_id\":\"…\",\"command\":\"…\",\"params\":{…}}";
     match parsed {
         Ok(value) if value.get("module_id").is_some_and(serde_json::Value::is_string) => Ok(event),
-        Ok(_) => Err(Failure::new("the event has no module_id, clients would ignore it", hint).into()),
+        Ok(_) => {
+            Err(Failure::new("the event has no module_id, clients would ignore it", hint).into())
+        }
         Err(error) => Err(Failure::new(format!("the event is no JSON: {error}"), hint).into()),
     }
 }
@@ -79,11 +81,8 @@ async fn publish(args: &PublishArgs, event: String) -> anyhow::Result<()> {
         .into()),
         status => {
             let body = client::short_body(answer).await;
-            Err(Failure::new(
-                format!("the server answered {status} {body}"),
-                "its log says why",
-            )
-            .into())
+            Err(Failure::new(format!("the server answered {status} {body}"), "its log says why")
+                .into())
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `vestnik serve`: builds every part once, in order; takes them down in reverse.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -15,7 +15,6 @@ use vestnik_server::{Limits, Listener, Options, Route, Routes, Server, StartErro
 
 use crate::config::{
     self, Config, ConfigArgs, HistoryEngine, HistorySync, LogFormat, LogLevel, RoutePrefixes,
-    Warning,
 };
 use crate::failure::Failure;
 use crate::summary;
@@ -124,7 +123,7 @@ fn open_engine(
                     HistorySync::Interval(period) => Sync::Interval(period),
                     HistorySync::Never => Sync::Never,
                 },
-                cache_bytes: history.cache_bytes,
+                cache_bytes: history.cache_bytes as u64,
                 ..DiskOptions::new(config.data_dir.join("history"))
             };
             Engine::disk(options, limits, announcer, clock, metrics).map_err(explain_open)?
@@ -136,8 +135,7 @@ fn open_engine(
 fn explain_open(error: OpenError) -> anyhow::Error {
     let hint = "give a folder of its own that this user can write to with --data-dir, or keep the \
                 history in memory with --set history.engine=memory";
-    let failure = Failure::new(&error, hint);
-    anyhow::Error::from(error).context(failure)
+    explain(error.into(), hint)
 }
 
 fn explain_start(error: StartError) -> anyhow::Error {
@@ -151,10 +149,16 @@ fn explain_start(error: StartError) -> anyhow::Error {
             "choose an address of this machine with --listen; ports below 1024 need a privilege"
                 .to_owned()
         }
-        StartError::Thread(_) => "the system is out of threads or files; raise its limits".to_owned(),
+        StartError::Thread(_) => {
+            "the system is out of threads or files; raise its limits".to_owned()
+        }
     };
-    let failure = Failure::new(&error, hint);
-    anyhow::Error::from(error).context(failure)
+    explain(error.into(), hint)
+}
+
+/// What went wrong with all its causes in one line, and what to do about it.
+fn explain(error: anyhow::Error, hint: impl Into<String>) -> anyhow::Error {
+    Failure::new(format!("{error:#}"), hint).into()
 }
 
 /// The part of the configuration that the network edge is told.
@@ -177,7 +181,8 @@ fn options(config: &Config, keys: KeyRing) -> Options {
         limits: Limits {
             max_payload: limits.payload_bytes,
             max_trusted_payload: limits.trusted_payload_bytes,
-            connections_per_channel: u32::try_from(limits.connections_per_channel).unwrap_or(u32::MAX),
+            connections_per_channel: u32::try_from(limits.connections_per_channel)
+                .unwrap_or(u32::MAX),
             connections: limits.connections,
             connections_per_address: limits.connections_per_address,
             messages_per_request: limits.messages_per_request,
@@ -196,6 +201,7 @@ fn options(config: &Config, keys: KeyRing) -> Options {
         },
         tenant: Tenant { keys, missing_expiry: config.missing_expiry },
         message_ttl: Expiry::new(config.history.message_ttl.as_secs(), Expiry::MAX),
+        cluster_mode: config.server.cluster_mode,
         process_unique_id: process_unique_id(),
     }
 }

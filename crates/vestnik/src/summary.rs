@@ -18,11 +18,23 @@ pub(crate) fn print(config: &Config, addresses: &[SocketAddr]) {
 /// (settings-page.md §2.4), each with the path that belongs into it.
 const FIELDS: [(&str, &str, Field); 6] = [
     ("Message sender path", "Путь для публикации команд", Field::Publish),
-    ("Command publish URL (HTTP)", "Публикация со стороны клиента (HTTP)", Field::Client("http", "pubweb")),
+    (
+        "Command publish URL (HTTP)",
+        "Публикация со стороны клиента (HTTP)",
+        Field::Client("http", "pubweb"),
+    ),
     ("Message listener path (HTTP)", "Путь для чтения команд (HTTP)", Field::Client("http", "sub")),
-    ("WebSocket listener path (HTTP)", "Чтение команд, WebSocket (HTTP)", Field::Client("ws", "subws")),
+    (
+        "WebSocket listener path (HTTP)",
+        "Чтение команд, WebSocket (HTTP)",
+        Field::Client("ws", "subws"),
+    ),
     ("the same with (HTTPS)", "те же для (HTTPS)", Field::Secure),
-    ("Signature code for server interaction", "Код-подпись для взаимодействия с сервером", Field::Key),
+    (
+        "Signature code for server interaction",
+        "Код-подпись для взаимодействия с сервером",
+        Field::Key,
+    ),
 ];
 
 #[derive(Clone, Copy)]
@@ -36,11 +48,12 @@ enum Field {
 fn text(config: &Config, addresses: &[SocketAddr]) -> String {
     let mut text = format!("vestnik {} is serving.\n\n", env!("CARGO_PKG_VERSION"));
     for (listener, address) in config.server.listeners.iter().zip(addresses) {
-        let name = if listener.name.is_empty() { String::new() } else { format!(" ({})", listener.name) };
+        // A listener without a name of its own is named by the address it was given.
+        let is_named = listener.name != listener.address.to_string();
+        let name = if is_named { format!(" ({})", listener.name) } else { String::new() };
         text.push_str(&format!("  listening on http://{address}{name}\n"));
     }
-    let keeps = format!("  data in {}\n", config.data_dir.display());
-    text.push_str(&keeps);
+    text.push_str(&format!("  data in {}\n", config.data_dir.display()));
     let standard = config
         .server
         .listeners
@@ -92,8 +105,10 @@ fn key(config: &Config) -> String {
     match &config.security.keys {
         KeySource::Configured { .. } => "the key of your configuration".to_owned(),
         KeySource::File { path, .. } => format!("the content of {}", path.display()),
-        KeySource::Unsigned => "leave empty: this server accepts unsigned ids (anybody who knows an \
+        KeySource::Unsigned => {
+            "leave empty: this server accepts unsigned ids (anybody who knows an \
                                 id may listen)"
-            .to_owned(),
+                .to_owned()
+        }
     }
 }

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value as Json};
 
 use super::layer::{Layers, Place, Problem, Rank};
-use super::network::Network;
 use super::table::Setting;
 use super::value::{Raw, Typing, nearest};
 use super::{Listener, RoutePrefixes, Routes, Warning};
+use vestnik_server::Network;
 
 /// What becomes of a key of the originals.
 #[derive(Clone, Copy, Debug)]
@@ -176,10 +176,12 @@ impl Import {
         self.result.cluster_mode |= publish_mode | self.is_true(file, &object, "clusterMode");
         self.refuse_cloud(file, &object);
         self.servers(file, &object, publish_mode);
-        self.security(layers, file, section(&object, "security"));
-        self.storage(layers, file, section(&object, "storage"));
-        self.limits(layers, file, section(&object, "limits"));
-        self.debug(file, section(&object, "debug"));
+        let [security, storage, limits, debug] =
+            ["security", "storage", "limits", "debug"].map(|it| self.block(file, &object, it));
+        self.security(layers, file, security);
+        self.storage(layers, file, storage);
+        self.limits(layers, file, limits);
+        self.debug(file, debug);
     }
 
     fn problem(&mut self, file: &Path, path: &str, text: impl Into<String>) {
@@ -255,11 +257,31 @@ impl Import {
     /// `trustClients`, if given, wins over `cloudMode` (queue-server.md §2.1).
     fn refuse_cloud(&mut self, file: &Path, object: &Map<String, Json>) {
         const TEXT: &str = "cloud mode is not available yet in this version";
-        match (object.get("trustClients"), object.get("cloudMode")) {
-            (Some(Json::Bool(true)), _) => {}
-            (Some(Json::Bool(false)), _) => self.problem(file, "trustClients", TEXT),
-            (_, Some(Json::Bool(true))) => self.problem(file, "cloudMode", TEXT),
+        let trusts = self.is_true(file, object, "trustClients");
+        let cloud = self.is_true(file, object, "cloudMode");
+        match object.get("trustClients") {
+            Some(Json::Bool(_)) if trusts => {}
+            Some(Json::Bool(_)) => self.problem(file, "trustClients", TEXT),
+            _ if cloud => self.problem(file, "cloudMode", TEXT),
             _ => {}
+        }
+    }
+
+    /// The block `name`. One that is no object is an error: without its key a server would accept
+    /// every id.
+    fn block<'json>(
+        &mut self,
+        file: &Path,
+        object: &'json Map<String, Json>,
+        name: &str,
+    ) -> Option<&'json Map<String, Json>> {
+        match object.get(name) {
+            None | Some(Json::Null) => None,
+            Some(Json::Object(block)) => Some(block),
+            Some(_) => {
+                self.problem(file, name, "must be an object");
+                None
+            }
         }
     }
 
@@ -567,13 +589,6 @@ fn misspelt(meant: &str) -> String {
         _ => "presence follows connections",
     };
     format!("the originals read `{meant}` and never this spelling, so it is ignored: {in_force}")
-}
-
-fn section<'json>(
-    object: &'json Map<String, Json>,
-    name: &str,
-) -> Option<&'json Map<String, Json>> {
-    object.get(name).and_then(Json::as_object)
 }
 
 fn is_given(object: &Map<String, Json>, name: &str) -> bool {

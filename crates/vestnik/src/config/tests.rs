@@ -321,6 +321,24 @@ fn bare_ids_are_accepted_only_when_asked_for_and_without_a_key() {
 }
 
 #[test]
+fn the_default_key_is_made_at_the_first_start_and_a_poor_one_in_its_place_refused() {
+    let mut case = Case::new();
+    case.sources.data_dir = case.folder.path().join("data");
+    let security = case.load().0.security;
+    let missing = security.read_keys().unwrap_err();
+    assert!(matches!(missing, LoadKeysError::File(crate::keygen::KeyFileError::Missing(_))));
+    let secret = |ring: &KeyRing| ring.signing_key().unwrap().secret().expose().clone();
+    let made = secret(&security.load_keys().unwrap());
+    assert_eq!(secret(&security.load_keys().unwrap()), made);
+    assert_eq!(secret(&security.read_keys().unwrap()), made);
+    std::fs::write(case.sources.data_dir.join("signature.key"), SAMPLE_KEY).unwrap();
+    assert!(matches!(
+        security.load_keys().unwrap_err(),
+        LoadKeysError::Poor { poor: PoorKey::Published, .. }
+    ));
+}
+
+#[test]
 fn the_default_data_folder_is_systemds_then_the_systems_then_here() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("missing");
@@ -592,6 +610,7 @@ fn what_is_not_available_yet_is_an_error_and_never_silent() {
     assert!(cloud.contains("cloudMode: cloud mode is not available yet"), "{cloud}");
     assert!(json(r#""trustClients":false"#).problems().contains("trustClients: cloud mode"));
     json(r#""cloudMode":true,"trustClients":true"#).load();
+    assert!(json(r#""cloudMode":"yes""#).problems().contains("cloudMode: must be true or false"));
     let unix = r#"{"servers":[{"path":"/run/push.sock","routes":{"sub":"/sub/"}}]}"#;
     let unix = Case::new().file("a.json", unix).problems();
     assert!(unix.contains("servers[0].path: unix sockets are not available yet"), "{unix}");

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::network::Network;
+use vestnik_server::Network;
 
 /// A value as a source wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]

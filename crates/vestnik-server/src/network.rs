@@ -7,14 +7,14 @@ use std::str::FromStr;
 /// A block of addresses that share their first bits. An IPv4 network also contains the
 /// IPv4-mapped form of its addresses, because that is how a socket on `[::]` shows such callers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Network {
+pub struct Network {
     address: IpAddr,
     prefix_bits: u8,
 }
 
 /// Text that is no network.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub(crate) enum ParseNetworkError {
+pub enum ParseNetworkError {
     /// Neither an address nor an address with a prefix length.
     #[error("`{0}` is not an address or a network, such as 127.0.0.1, 10.0.0.0/8 or fd00::/8")]
     Malformed(String),
@@ -47,7 +47,7 @@ impl Network {
     }
 
     /// Loopback and private networks of both families, loopback first (README D15).
-    pub(crate) const LOCAL: [Self; 6] = [
+    pub const LOCAL: [Self; 6] = [
         Self::v4(127, 0, 8),
         Self::v6(0, 1, 128),
         Self::v4(10, 0, 8),
@@ -57,15 +57,16 @@ impl Network {
     ];
 
     /// Whether `address` belongs to it.
-    #[allow(dead_code, reason = "serve hands the networks to the listeners")]
-    pub(crate) fn contains(self, address: IpAddr) -> bool {
+    #[must_use]
+    pub fn contains(self, address: IpAddr) -> bool {
         let (own, own_bits) = bits(self.address);
         let (other, other_bits) = bits(address.to_canonical());
         own_bits == other_bits && mask(other, self.prefix_bits, own_bits) == own
     }
 
     /// Whether it is every address of its family.
-    pub(crate) const fn is_everyone(self) -> bool {
+    #[must_use]
+    pub const fn is_everyone(self) -> bool {
         self.prefix_bits == 0
     }
 }
