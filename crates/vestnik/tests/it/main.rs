@@ -1,3 +1,8 @@
-//! The one end-to-end test binary: starts real parts and speaks raw bytes.
+//! The one end-to-end test binary: starts the real program and speaks raw bytes to it.
 
 mod clients;
+mod command_line;
+mod raw;
+mod server;
+mod sign;
+mod websocket;

@@ -1,0 +1,153 @@
+//! A real `vestnik serve` on a free port of 127.0.0.1, with a data folder of its own.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::sign::KEY;
+
+/// A running server; killed when dropped.
+pub(crate) struct TestServer {
+    child: Child,
+    address: SocketAddr,
+    data: TempDir,
+    settings: Vec<String>,
+    log: Option<JoinHandle<String>>,
+}
+
+/// The longest wait for a process to start or to end; measures nothing.
+const WAIT: Duration = Duration::from_secs(30);
+
+impl TestServer {
+    /// Starts a server with the test key and the usual settings.
+    pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Starts a server with `option=value` settings.
+    pub(crate) fn with(settings: &[&str]) -> Self {
+        let key = format!("security.key={KEY}");
+        let mut settings: Vec<String> = settings.iter().map(|&setting| setting.into()).collect();
+        if !settings.iter().any(|setting| setting.starts_with("security.")) {
+            settings.push(key);
+        }
+        let data = tempfile::tempdir().expect("a folder for the test");
+        Self::spawn(data, settings, "127.0.0.1:0".to_owned())
+    }
+
+    fn spawn(data: TempDir, settings: Vec<String>, listen: String) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
+        command.arg("serve").args(["--listen", &listen]).arg("--data-dir").arg(data.path());
+        for setting in &settings {
+            command.args(["--set", setting]);
+        }
+        let (child, address, log) = launch(command);
+        Self { child, address: address.expect("the server starts"), data, settings, log: Some(log) }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its data folder.
+    pub(crate) fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// Sends a signal by name, such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        let status = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(status.expect("kill is there").success());
+    }
+
+    /// Waits until it has ended by itself; returns its exit status and its log.
+    pub(crate) fn wait(mut self) -> (ExitStatus, String) {
+        let status = wait_for(&mut self.child);
+        let log =
+            self.log.take().map(|log| log.join().expect("the log is read")).unwrap_or_default();
+        (status, log)
+    }
+
+    /// Ends it without a warning, as a power cut would, and starts it again on the same address and
+    /// data.
+    pub(crate) fn crash_and_restart(mut self) -> Self {
+        self.child.kill().expect("it runs");
+        wait_for(&mut self.child);
+        self.restart()
+    }
+
+    /// Ends it in order and starts it again on the same address and data.
+    pub(crate) fn stop_and_restart(mut self) -> Self {
+        self.signal("TERM");
+        assert!(wait_for(&mut self.child).success());
+        self.restart()
+    }
+
+    fn restart(mut self) -> Self {
+        let empty = tempfile::tempdir().expect("a folder for the test");
+        let data = std::mem::replace(&mut self.data, empty);
+        Self::spawn(data, std::mem::take(&mut self.settings), self.address.to_string())
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(log) = self.log.take()
+            && std::thread::panicking()
+        {
+            eprintln!("--- log of the server\n{}---", log.join().unwrap_or_default());
+        }
+    }
+}
+
+/// Starts a `serve` command and waits for its first address; `None` when it ends before that.
+/// Its standard error is gathered until it ends.
+pub(crate) fn launch(mut command: Command) -> (Child, Option<SocketAddr>, JoinHandle<String>) {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program is built");
+    let mut stderr = child.stderr.take().expect("piped");
+    let log = std::thread::spawn(move || {
+        let mut log = String::new();
+        // A log that is no text fails the tests that look at it.
+        let _ = stderr.read_to_string(&mut log);
+        log
+    });
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let address = lines.by_ref().map_while(Result::ok).find_map(|line| {
+        line.trim().strip_prefix("listening on http://")?.split(' ').next()?.parse().ok()
+    });
+    // The rest of the summary is read so that the pipe never fills.
+    std::thread::spawn(move || lines.for_each(drop));
+    (child, address, log)
+}
+
+/// Waits until a process has ended.
+pub(crate) fn wait_for(child: &mut Child) -> ExitStatus {
+    let until = Instant::now() + WAIT;
+    loop {
+        if let Some(status) = child.try_wait().expect("it was started") {
+            return status;
+        }
+        assert!(Instant::now() < until, "the process does not end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
