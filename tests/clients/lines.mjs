@@ -1,6 +1,9 @@
 // The far end of a driven client: JSON lines on standard input and output.
 import { createInterface } from 'node:readline'
 
+// Whoever read the events has gone. Its end of the input goes with it, which ends this program.
+process.stdout.on('error', () => {})
+
 /** Writes one event as a line. Synchronous towards the pipe's buffer, so the order is the order told. */
 export function tell(event) {
   process.stdout.write(JSON.stringify(event) + '\n')
