@@ -3,6 +3,7 @@
 mod clients;
 mod command_line;
 mod raw;
+mod sdk;
 mod server;
 mod sign;
 mod websocket;
