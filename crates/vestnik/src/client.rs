@@ -57,6 +57,16 @@ impl Address {
         target
     }
 
+    /// The first address of the host.
+    pub(crate) fn resolve(&self) -> anyhow::Result<std::net::SocketAddr> {
+        use std::net::ToSocketAddrs as _;
+        let host = self.host.trim_matches(['[', ']']);
+        let mut addresses = (host, self.port).to_socket_addrs().map_err(|error| {
+            Failure::new(format!("cannot find {host}: {error}"), "check the address for a slip")
+        })?;
+        addresses.next().context("the host has no address")
+    }
+
     fn authority(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }

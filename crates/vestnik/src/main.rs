@@ -1,5 +1,6 @@
 //! The `vestnik` program.
 
+mod bench;
 mod check;
 mod client;
 mod config;
@@ -32,6 +33,11 @@ enum Command {
     Publish(publish::PublishArgs),
     /// Subscribe to channels and print their events.
     Listen(listen::ListenArgs),
+    /// Measure what a server costs.
+    Bench(bench::BenchArgs),
+    /// The bare loop that the benchmark compares with.
+    #[command(hide = true)]
+    BenchFloor(bench::floor::FloorArgs),
     /// Say what a configuration means.
     Check(check::CheckArgs),
     /// Make a signature key.
@@ -54,6 +60,8 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Publish(args) => publish::run(&args),
         Command::Listen(args) => listen::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::BenchFloor(args) => bench::floor::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Sign(args) => sign::run(&args),

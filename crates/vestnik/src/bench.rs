@@ -1,0 +1,169 @@
+//! `vestnik bench`: what a server costs, measured against a bare loop over the same sockets.
+
+mod figures;
+pub(crate) mod floor;
+mod process;
+mod publisher;
+mod report;
+mod swarm;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use vestnik_core::Secret;
+use vestnik_core::sign::{Algorithm, Key};
+
+use crate::client::Address;
+use crate::failure::Failure;
+use figures::Run;
+use process::{OWN_KEY, Target};
+use report::Figure;
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Part {
+    /// Memory of an empty process and of idle connections; cost of connecting.
+    Idle,
+    /// One message to everybody, one at a time and as many as possible.
+    FanOut,
+    /// Delay from one publisher to one subscriber.
+    Latency,
+    /// Cost of a publish to one subscriber, in every form.
+    Publish,
+    /// Everybody comes back at once and gets what was missed.
+    Replay,
+    /// Messages to long polls.
+    Poll,
+    /// Many messages to the same connections: writes per client.
+    Burst,
+}
+
+/// Arguments of `vestnik bench`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BenchArgs {
+    /// What to measure; all of it unless told.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Subscribers. Each takes a file of this process and one of the server (`ulimit -n`).
+    #[arg(long, value_name = "NUMBER", default_value_t = 5000)]
+    connections: usize,
+    /// How often everything is measured.
+    #[arg(long, value_name = "NUMBER", default_value_t = 3)]
+    repeat: usize,
+    /// Bytes of an event.
+    #[arg(long, value_name = "BYTES", default_value_t = 200)]
+    bytes: usize,
+    /// Print JSON instead of the table.
+    #[arg(long)]
+    json: bool,
+    /// Exit with 1 when a goal is missed.
+    #[arg(long)]
+    strict: bool,
+    /// Measure this server instead of one of our own: its WebSocket address.
+    #[arg(long, value_name = "URL", requires_all = ["publish", "key"])]
+    subscribe: Option<Address>,
+    /// The publish address of that server.
+    #[arg(long, value_name = "URL", requires = "subscribe")]
+    publish: Option<Address>,
+    /// The signature key of that server.
+    #[arg(long, value_name = "KEY", requires = "subscribe")]
+    key: Option<String>,
+    /// Process ids of that server, for processor time and memory; comma-separated.
+    #[arg(long, value_name = "PID", value_delimiter = ',', requires = "subscribe")]
+    pid: Vec<u32>,
+    /// Setting of the server that is started, for example history.engine=memory; may be repeated.
+    #[arg(long, value_name = "OPTION=VALUE", conflicts_with = "subscribe")]
+    set: Vec<String>,
+}
+
+impl BenchArgs {
+    fn measures(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+
+    fn target(&self) -> anyhow::Result<Target> {
+        match (&self.subscribe, &self.publish) {
+            (Some(subscribe), Some(publish)) => {
+                Ok(Target::elsewhere(subscribe.clone(), publish.clone(), self.pid.clone()))
+            }
+            _ => {
+                let settings: Vec<&str> = self.set.iter().map(String::as_str).collect();
+                Target::start(&settings)
+            }
+        }
+    }
+
+    fn key(&self) -> Key {
+        let key = self.key.clone().unwrap_or_else(|| OWN_KEY.to_owned());
+        Key::new(Secret::new(key), Algorithm::Sha1, None)
+    }
+}
+
+/// Measures and prints.
+pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        args.connections >= 1 && args.repeat >= 1,
+        Failure::new("nothing to measure", "give at least 1 connection and 1 repetition")
+    );
+    let mut figures = Vec::<Figure>::new();
+    for round in 1..=args.repeat {
+        // A fresh server for every repetition: what one leaves behind must not help the next.
+        let target = args.target()?;
+        let mut bench = Run::new(&target, args.key(), args.connections, args.bytes)?;
+        let parts = [
+            Part::Idle,
+            Part::FanOut,
+            Part::Burst,
+            Part::Replay,
+            Part::Latency,
+            Part::Publish,
+            Part::Poll,
+        ];
+        let progress = progress(round, args.repeat, parts.len());
+        for part in parts {
+            progress.set_message(format!("{part:?}"));
+            if args.measures(part) {
+                let measured = match part {
+                    Part::Idle => bench.idle(),
+                    Part::FanOut => bench.fan_out(),
+                    Part::Burst => bench.burst(),
+                    Part::Replay => bench.replay(),
+                    Part::Latency => bench.latency(),
+                    Part::Publish => bench.publish(),
+                    Part::Poll => bench.poll(),
+                };
+                merge(&mut figures, measured.with_context(|| format!("measuring {part:?}"))?);
+            }
+            progress.inc(1);
+        }
+        progress.finish_and_clear();
+    }
+    let reached =
+        if args.json { report::print_json(&figures)? } else { report::print_table(&figures)? };
+    if args.strict && !reached {
+        return Err(Failure::new("a goal was missed", "run it again on a quiet machine").into());
+    }
+    Ok(())
+}
+
+fn merge(figures: &mut Vec<Figure>, measured: Vec<Figure>) {
+    for new in measured {
+        match figures.iter_mut().find(|known| known.name == new.name) {
+            Some(known) => {
+                known.samples.extend(new.samples);
+                known.floor.extend(new.floor);
+            }
+            None => figures.push(new),
+        }
+    }
+}
+
+fn progress(round: usize, rounds: usize, parts: usize) -> ProgressBar {
+    let bar = ProgressBar::new(parts as u64).with_prefix(format!("run {round} of {rounds}"));
+    if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:30} {msg} {elapsed}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}

@@ -1,0 +1,452 @@
+//! The measurements themselves.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use vestnik_core::sign::Key;
+
+use super::floor::Floor;
+use super::process::Target;
+use super::publisher::Publisher;
+use super::report::{Better, Figure, Goal, micros_each};
+use super::swarm::{Swarm, channel, event, shared_channel};
+
+/// Bytes that a message of the benchmark has beyond its event: frame head and protobuf.
+const WRAPPING: usize = 36;
+/// Seconds that stored events are kept.
+const KEPT_S: u32 = 600;
+
+/// One run against one server.
+pub(super) struct Run<'a> {
+    target: &'a Target,
+    key: Key,
+    connections: usize,
+    bytes: usize,
+    origin: Instant,
+    swarm: Swarm,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(
+        target: &'a Target,
+        key: Key,
+        connections: usize,
+        bytes: usize,
+    ) -> anyhow::Result<Self> {
+        let origin = Instant::now();
+        let address = target.subscribe.resolve()?;
+        let swarm = Swarm::new(address, &target.subscribe.target, key.clone(), origin)?;
+        Ok(Self { target, key, connections, bytes, origin, swarm })
+    }
+
+    fn event(&self) -> String {
+        event(self.origin, self.bytes)
+    }
+
+    /// Everybody connected, and nothing under way.
+    fn gather(&mut self) -> anyhow::Result<()> {
+        self.swarm.connect(self.connections, |_| {})
+    }
+
+    fn is_checked(&self) -> anyhow::Result<()> {
+        let received = &self.swarm.received;
+        anyhow::ensure!(
+            received.duplicated == 0 && received.reordered == 0,
+            "{} messages came twice, {} out of order",
+            received.duplicated,
+            received.reordered
+        );
+        Ok(())
+    }
+
+    /// Memory of an empty process and of idle connections; cost of connecting.
+    pub(super) fn idle(&mut self) -> anyhow::Result<Vec<Figure>> {
+        let count = self.connections as u64;
+        let empty = self.target.memory();
+        let before = self.target.cpu();
+        self.gather()?;
+        let cpu = self.target.cpu() - before;
+        let grown = self.target.memory().saturating_sub(empty);
+        let mut memory = Figure::new(
+            "memory of an idle WebSocket",
+            "bytes",
+            "growth of the server's resident memory for each subscriber of a pair and the shared channel",
+            Better::Lower,
+            Goal::Value(1536.0),
+        );
+        memory.samples.push(as_f64(grown) / as_f64(count));
+        let mut process = Figure::new(
+            "memory of an empty process",
+            "MB",
+            "resident memory after the start",
+            Better::Lower,
+            Goal::Value(10.0),
+        );
+        process.samples.push(as_f64(empty) / 1e6);
+        let mut connect = Figure::new(
+            "connect",
+            "µs CPU",
+            "server time for a new connection: accept, handshake, two signatures",
+            Better::Lower,
+            Goal::Value(45.0),
+        );
+        connect.samples.push(micros_each(cpu, count));
+        Ok(vec![process, memory, connect])
+    }
+
+    /// One message to everybody.
+    pub(super) fn fan_out(&mut self) -> anyhow::Result<Vec<Figure>> {
+        const ROUNDS: u64 = 20;
+        const TOGETHER: usize = 10;
+        self.gather()?;
+        let count = self.connections as u64;
+        let mut publisher = Publisher::open(&self.target.publish)?;
+        let before = self.target.cpu();
+        for _ in 0..ROUNDS {
+            let goal = self.swarm.received.messages + count;
+            publisher.text(shared_channel(), 0, &self.event())?;
+            self.swarm.until(|received| received.messages >= goal)?;
+        }
+        let mut slow = Figure::new(
+            "fan-out, one message at a time",
+            "µs CPU per delivery",
+            "server time for each subscriber that gets a message, against one send() to as many sockets",
+            Better::Lower,
+            Goal::TimesFloor(1.2),
+        );
+        slow.samples.push(micros_each(self.target.cpu() - before, ROUNDS * count));
+        slow.floor.push(self.floor(ROUNDS, 1)?);
+
+        self.swarm.latencies.clear();
+        let start = Instant::now();
+        let before = self.target.cpu();
+        let first = self.swarm.received.messages;
+        for sent in 1..=10 * ROUNDS {
+            publisher.text(shared_channel(), 0, &self.event())?;
+            // At most so many may be under way: a faster publisher would only fill outboxes.
+            let behind = sent.saturating_sub(TOGETHER as u64) * count;
+            self.swarm.until(|received| received.messages - first >= behind)?;
+        }
+        let deliveries = 10 * ROUNDS * count;
+        self.swarm.until(|received| received.messages - first >= deliveries)?;
+        let (elapsed, cpu) = (start.elapsed(), self.target.cpu() - before);
+        let mut saturated = Figure::new(
+            "fan-out, up to ten under way",
+            "µs CPU per delivery",
+            "the same with the next messages published before everybody has the last ones",
+            Better::Lower,
+            Goal::Value(3.0),
+        );
+        saturated.samples.push(micros_each(cpu, deliveries));
+        saturated.floor.push(self.floor(ROUNDS, 8)? / 8.0);
+        let mut rate = Figure::new(
+            "deliveries, up to ten under way",
+            "per second",
+            "messages received by all subscribers together; the reader shares the machine",
+            Better::Higher,
+            Goal::Value(350_000.0),
+        );
+        rate.samples.push(as_f64(deliveries) / elapsed.as_secs_f64());
+        let mut delay = Figure::new(
+            "delay p99, up to ten under way",
+            "ms",
+            "from the publish to its receipt, for all but one in a hundred deliveries",
+            Better::Lower,
+            Goal::Value(250.0),
+        );
+        delay.samples.push(self.swarm.latencies.percentile_ms(0.99));
+        self.is_checked()?;
+        Ok(vec![slow, saturated, rate, delay])
+    }
+
+    /// Processor time of one bare send to each of as many sockets, in microseconds. `messages`: how
+    /// many share a write.
+    fn floor(&self, rounds: u64, messages: usize) -> anyhow::Result<f64> {
+        let mut floor = Floor::start(self.connections)?;
+        let bytes = (self.bytes + WRAPPING) * messages;
+        // The first round warms up what a running server has warm.
+        floor.round(bytes)?;
+        let mut cpu = Duration::ZERO;
+        for _ in 0..rounds {
+            cpu += floor.round(bytes)?;
+        }
+        Ok(micros_each(cpu, rounds * self.connections as u64))
+    }
+
+    /// Fifty messages to everybody at once: how many writes a client costs.
+    pub(super) fn burst(&mut self) -> anyhow::Result<Vec<Figure>> {
+        const MESSAGES: u64 = 50;
+        self.gather()?;
+        let Some(before) = self.writes() else { return Ok(Vec::new()) };
+        let mut publisher = Publisher::open(&self.target.publish)?;
+        let events: Vec<_> = (0..MESSAGES).map(|_| (shared_channel(), self.event())).collect();
+        let goal = self.swarm.received.messages + MESSAGES * self.connections as u64;
+        publisher.batch(0, &events)?;
+        self.swarm.until(|received| received.messages >= goal)?;
+        let Some(after) = self.writes() else { return Ok(Vec::new()) };
+        let mut writes = Figure::new(
+            "burst of 50 messages",
+            "writes per client",
+            "kernel writes for each subscriber while 50 messages reach everybody",
+            Better::Lower,
+            Goal::Value(3.0),
+        );
+        writes.samples.push((after - before) / as_f64(self.connections as u64));
+        self.is_checked()?;
+        Ok(vec![writes])
+    }
+
+    /// The server's own count of write calls; another server has none.
+    fn writes(&self) -> Option<f64> {
+        let page = self.fetch("/metrics")?;
+        let line = page.lines().find_map(|line| line.strip_prefix("vestnik_socket_writes_total "));
+        line?.parse().ok()
+    }
+
+    /// Everybody is dropped at once and comes back for ten missed messages.
+    pub(super) fn replay(&mut self) -> anyhow::Result<Vec<Figure>> {
+        const MISSED: u64 = 10;
+        self.gather()?;
+        let count = self.connections as u64;
+        let mut publisher = Publisher::open(&self.target.publish)?;
+        // Everybody needs a position to come back with.
+        let goal = self.swarm.received.messages + count;
+        publisher.text(shared_channel(), KEPT_S, &self.event())?;
+        self.swarm.until(|received| received.messages >= goal)?;
+        let positions = self.swarm.drop_all();
+        for _ in 0..MISSED {
+            publisher.text(shared_channel(), KEPT_S, &self.event())?;
+        }
+        let goal = self.swarm.received.messages + MISSED * count;
+        let (start, before) = (Instant::now(), self.target.cpu());
+        self.swarm.reconnect(&positions)?;
+        self.swarm.until(|received| received.messages >= goal)?;
+        let (elapsed, cpu) = (start.elapsed(), self.target.cpu() - before);
+        anyhow::ensure!(self.swarm.received.messages == goal, "messages came twice");
+        let mut each = Figure::new(
+            "reconnect with 10 missed messages",
+            "µs CPU",
+            "server time to take a subscriber back and hand over what it missed",
+            Better::Lower,
+            Goal::Value(90.0),
+        );
+        each.samples.push(micros_each(cpu, count));
+        let mut all = Figure::new(
+            "all back after a mass disconnect",
+            "s per 10,000",
+            "until every subscriber is connected again and whole",
+            Better::Lower,
+            Goal::Value(2.0),
+        );
+        all.samples.push(elapsed.as_secs_f64() * 10_000.0 / as_f64(count));
+        self.is_checked()?;
+        Ok(vec![each, all])
+    }
+
+    /// Delay from one publisher to one subscriber at a moderate rate.
+    pub(super) fn latency(&mut self) -> anyhow::Result<Vec<Figure>> {
+        const PER_SECOND: u32 = 200;
+        const MESSAGES: u32 = 600;
+        self.swarm.connect(1, |_| {})?;
+        let mut publisher = Publisher::open(&self.target.publish)?;
+        self.swarm.latencies.clear();
+        let first = self.swarm.received.messages;
+        let start = Instant::now();
+        for sent in 1..=MESSAGES {
+            publisher.text(channel(0xaa, 0), 0, &self.event())?;
+            let goal = u64::from(sent);
+            self.swarm.until(|received| received.messages - first >= goal)?;
+            let next = start + Duration::from_secs(1) / PER_SECOND * sent;
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        }
+        let delay = |share: f64, name, goal, swarm: &mut Swarm| {
+            let mut figure = Figure::new(
+                name,
+                "ms",
+                "from the publish to its receipt, one to one, 200 messages a second",
+                Better::Lower,
+                Goal::Value(goal),
+            );
+            figure.samples.push(swarm.latencies.percentile_ms(share));
+            figure
+        };
+        Ok(vec![
+            delay(0.5, "delay p50, one to one", 0.3, &mut self.swarm),
+            delay(0.99, "delay p99, one to one", 3.0, &mut self.swarm),
+        ])
+    }
+
+    /// A publish to one subscriber, in every form.
+    pub(super) fn publish(&mut self) -> anyhow::Result<Vec<Figure>> {
+        const REQUESTS: u64 = 4000;
+        const IN_BATCH: u64 = 20;
+        const PUBLISHERS: u64 = 8;
+        const AHEAD_MAX: u64 = 400;
+        self.swarm.connect(1, |_| {})?;
+        let receiver = channel(0xaa, 0);
+        let mut measure = |name, about, goal, messages: u64, send: &Send<'_>| {
+            let before = self.target.cpu();
+            let first = self.swarm.received.messages;
+            let received = AtomicU64::new(0);
+            let sent = AtomicU64::new(0);
+            std::thread::scope(|scope| -> anyhow::Result<()> {
+                let publishers: Vec<_> = (0..PUBLISHERS)
+                    .map(|_| {
+                        scope.spawn(|| -> anyhow::Result<()> {
+                            let mut publisher = Publisher::open(&self.target.publish)?;
+                            (0..REQUESTS / PUBLISHERS).try_for_each(|_| {
+                                let ahead = sent.fetch_add(messages, Relaxed);
+                                // A subscriber that is left behind is closed, as it should be.
+                                while ahead > received.load(Relaxed) + AHEAD_MAX {
+                                    std::thread::sleep(Duration::from_micros(100));
+                                }
+                                send(&mut publisher)
+                            })
+                        })
+                    })
+                    .collect();
+                for goal in 1..=REQUESTS * messages {
+                    self.swarm.until(|received| received.messages >= first + goal)?;
+                    received.store(goal, Relaxed);
+                }
+                for publisher in publishers {
+                    publisher.join().map_err(|_| anyhow::anyhow!("a publisher failed"))??;
+                }
+                Ok(())
+            })?;
+            let mut figure = Figure::new(name, "µs CPU per message", about, Better::Lower, goal);
+            figure.samples.push(micros_each(self.target.cpu() - before, REQUESTS * messages));
+            anyhow::Ok(figure)
+        };
+        let (origin, bytes) = (self.origin, self.bytes);
+        let batch =
+            || -> Vec<_> { (0..IN_BATCH).map(|_| (receiver, event(origin, bytes))).collect() };
+        let keep_alive = "eight publishers, one message per request, one subscriber";
+        Ok(vec![
+            measure("publish, volatile", keep_alive, Goal::Value(45.0), 1, &|publisher| {
+                publisher.text(receiver, 0, &event(origin, bytes))
+            })?,
+            measure("publish, stored", keep_alive, Goal::Value(60.0), 1, &|publisher| {
+                publisher.text(receiver, KEPT_S, &event(origin, bytes))
+            })?,
+            measure(
+                "publish, 20 in a request",
+                "eight publishers, protobuf, volatile, one subscriber",
+                Goal::Value(15.0),
+                IN_BATCH,
+                &|publisher| publisher.batch(0, &batch()),
+            )?,
+            measure(
+                "publish as PHP does",
+                "a new connection for every message",
+                Goal::Value(90.0),
+                1,
+                &|publisher| {
+                    publisher.reconnect()?;
+                    publisher.text(receiver, 0, &event(origin, bytes))
+                },
+            )?,
+        ])
+    }
+
+    /// One message after the other to many long polls.
+    pub(super) fn poll(&mut self) -> anyhow::Result<Vec<Figure>> {
+        const POLLS: usize = 200;
+        const ROUNDS: u64 = 20;
+        let shared = shared_channel();
+        let signature = self.key.sign(&[shared.to_string().as_bytes()]);
+        let target = &self.target.subscribe.target;
+        let request =
+            format!("GET {target}?CHANNEL_ID={shared}.{signature} HTTP/1.1\r\nHost: bench\r\n\r\n");
+        let mut publisher = Publisher::open(&self.target.publish)?;
+        let mut pollers = (0..POLLS)
+            .map(|_| Poller::open(self.target.subscribe.resolve()?, &request))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let mut cpu = Duration::ZERO;
+        for _ in 0..ROUNDS {
+            self.until_held(POLLS)?;
+            let before = self.target.cpu();
+            publisher.text(shared, 0, &self.event())?;
+            for poller in &mut pollers {
+                poller.take_answer()?;
+                poller.ask(&request)?;
+            }
+            self.until_held(POLLS)?;
+            cpu += self.target.cpu() - before;
+        }
+        let mut figure = Figure::new(
+            "long-poll cycle",
+            "µs CPU per message",
+            "the answer with the message and the next poll, for each of 200 polls",
+            Better::Lower,
+            Goal::Value(80.0),
+        );
+        figure.samples.push(micros_each(cpu, ROUNDS * POLLS as u64));
+        Ok(vec![figure])
+    }
+
+    /// Waits until the server holds `count` polls.
+    fn until_held(&self, count: usize) -> anyhow::Result<()> {
+        let until = Instant::now() + Duration::from_secs(30);
+        let held = format!("\"pollings\":{count},");
+        loop {
+            let stats = self.fetch("/server-stat/").context("no statistics to see the polls by")?;
+            if stats.contains(&held) {
+                return Ok(());
+            }
+            anyhow::ensure!(Instant::now() < until, "the polls are not held: {stats}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// The body of a page of the server, if it has it.
+    fn fetch(&self, path: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(self.target.publish.resolve().ok()?).ok()?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
+    }
+}
+
+/// A client that polls.
+struct Poller(TcpStream);
+
+impl Poller {
+    fn open(address: std::net::SocketAddr, request: &str) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).context("cannot connect")?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        let mut poller = Self(stream);
+        poller.ask(request)?;
+        Ok(poller)
+    }
+
+    fn ask(&mut self, request: &str) -> anyhow::Result<()> {
+        self.0.write_all(request.as_bytes()).context("the server hung up on a poll")
+    }
+
+    fn take_answer(&mut self) -> anyhow::Result<()> {
+        let mut answer = Vec::new();
+        let mut buffer = [0; 4096];
+        while !answer.ends_with(b"#!NGINXNME!#") {
+            let read = self.0.read(&mut buffer).context("no answer to a poll")?;
+            anyhow::ensure!(read > 0, "the server hung up on a poll");
+            answer.extend_from_slice(&buffer[..read]);
+        }
+        Ok(())
+    }
+}
+
+/// Sends one request.
+type Send<'a> = dyn Fn(&mut Publisher) -> anyhow::Result<()> + Sync + 'a;
+
+fn as_f64(count: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "counts of a benchmark are far below 2^52")]
+    let value = count as f64;
+    value
+}

@@ -1,0 +1,351 @@
+//! Many WebSocket subscribers in one thread, which check what they get: once each, in order.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use prost::Message as _;
+use vestnik_core::sign::Key;
+use vestnik_core::{ChannelId, MessageId};
+use vestnik_proto::protobuf::schema::{ResponseBatch, ResponseCommand};
+use vestnik_proto::websocket::{self as codec, Opcode, Parsed, Peer};
+
+use super::report::Latencies;
+use crate::failure::Failure;
+
+/// A wait that gets nowhere for this long has failed.
+const STUCK: Duration = Duration::from_secs(30);
+/// Handshakes under way at the same time.
+const UNDER_WAY: usize = 100;
+
+/// Channels of the subscriber number `number`.
+pub(super) fn channel(kind: u8, number: u64) -> ChannelId {
+    let mut bytes = [kind; 16];
+    bytes[8..].copy_from_slice(&number.to_be_bytes());
+    ChannelId::from_bytes(bytes)
+}
+
+/// The channel that everybody listens to.
+pub(super) fn shared_channel() -> ChannelId {
+    channel(0xcc, 0)
+}
+
+/// One subscriber.
+struct Member {
+    stream: TcpStream,
+    number: u64,
+    is_asked: bool,
+    is_open: bool,
+    partial: Vec<u8>,
+    last: Option<MessageId>,
+}
+
+/// What a swarm has received.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Received {
+    pub(super) messages: u64,
+    pub(super) frames: u64,
+    pub(super) duplicated: u64,
+    pub(super) reordered: u64,
+    pub(super) closed: u64,
+}
+
+/// Many subscribers, each with a signed pair of its own and the shared channel, in binary mode.
+pub(super) struct Swarm {
+    address: SocketAddr,
+    target: String,
+    key: Key,
+    poll: Poll,
+    events: Events,
+    members: Vec<Option<Member>>,
+    buffer: Vec<u8>,
+    pub(super) received: Received,
+    pub(super) latencies: Latencies,
+    origin: Instant,
+}
+
+impl Swarm {
+    /// A swarm without members. `origin`: the time that stamps in event bodies count from.
+    pub(super) fn new(
+        address: SocketAddr,
+        target: &str,
+        key: Key,
+        origin: Instant,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            address,
+            target: target.to_owned(),
+            key,
+            poll: Poll::new().context("cannot watch sockets")?,
+            events: Events::with_capacity(1024),
+            members: Vec::new(),
+            buffer: vec![0; 256 * 1024],
+            received: Received::default(),
+            latencies: Latencies::default(),
+            origin,
+        })
+    }
+
+    /// How many subscribers are connected.
+    pub(super) fn len(&self) -> usize {
+        self.members.iter().flatten().filter(|member| member.is_open).count()
+    }
+
+    /// Connects subscribers until there are `count`, a hundred handshakes at a time. `after`: the
+    /// position they come with; without it, that where each stopped.
+    pub(super) fn connect(
+        &mut self,
+        count: usize,
+        mut step: impl FnMut(usize),
+    ) -> anyhow::Result<()> {
+        self.members.resize_with(count.max(self.members.len()), || None);
+        let mut open = self.len();
+        let mut next = 0;
+        let mut under_way = self.members.iter().flatten().count() - open;
+        let mut progress = Instant::now();
+        while open < count {
+            while under_way < UNDER_WAY && next < count {
+                if self.members[next].is_none() {
+                    self.open(next, None)?;
+                    under_way += 1;
+                }
+                next += 1;
+            }
+            let before = open;
+            self.turn(Duration::from_millis(100))?;
+            open = self.len();
+            under_way = self.members.iter().flatten().count() - open;
+            step(open);
+            if open > before {
+                progress = Instant::now();
+            } else if progress.elapsed() > STUCK || (next >= count && under_way == 0) {
+                return Err(Failure::new(
+                    format!("only {open} of {count} subscribers could connect"),
+                    "raise `ulimit -n`, or use fewer --connections; and check that the key fits",
+                )
+                .into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops every connection at once and returns the positions where they stopped.
+    pub(super) fn drop_all(&mut self) -> Vec<Option<MessageId>> {
+        self.members.drain(..).map(|member| member.and_then(|member| member.last)).collect()
+    }
+
+    /// Connects everybody again at once with these positions, a hundred handshakes at a time.
+    pub(super) fn reconnect(&mut self, positions: &[Option<MessageId>]) -> anyhow::Result<()> {
+        self.members.resize_with(positions.len(), || None);
+        let mut progress = Instant::now();
+        let mut next = 0;
+        loop {
+            let open = self.len();
+            let mut under_way = self.members.iter().flatten().count() - open;
+            while under_way < UNDER_WAY && next < positions.len() {
+                self.open(next, positions[next])?;
+                under_way += 1;
+                next += 1;
+            }
+            if open == positions.len() {
+                return Ok(());
+            }
+            self.turn(Duration::from_millis(100))?;
+            if self.len() > open {
+                progress = Instant::now();
+            }
+            anyhow::ensure!(progress.elapsed() < STUCK, "only {open} could come back");
+        }
+    }
+
+    fn open(&mut self, index: usize, after: Option<MessageId>) -> anyhow::Result<()> {
+        let number = index as u64;
+        let mut stream = TcpStream::connect(self.address)
+            .context("cannot connect; raise `ulimit -n` or use fewer --connections")?;
+        self.poll.registry().register(
+            &mut stream,
+            Token(index),
+            Interest::READABLE | Interest::WRITABLE,
+        )?;
+        let member = Member {
+            stream,
+            number,
+            is_asked: false,
+            is_open: false,
+            partial: Vec::new(),
+            last: after,
+        };
+        self.members[index] = Some(member);
+        Ok(())
+    }
+
+    fn handshake(&self, number: u64, after: Option<MessageId>) -> String {
+        let (private, public) = (channel(0xaa, number), channel(0xbb, number));
+        let pair = format!("{private}:{public}");
+        let signature = self.key.sign(&[pair.as_bytes()]);
+        let shared = shared_channel();
+        let shared_signature = self.key.sign(&[shared.to_string().as_bytes()]);
+        let mid = after.map_or_else(String::new, |mid| format!("&mid={mid}"));
+        format!(
+            "GET {}?CHANNEL_ID={private}%3A{public}.{signature}%2F{shared}.{shared_signature}\
+             &binaryMode=true{mid}&revision=19 HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            self.target
+        )
+    }
+
+    /// Waits for events once and handles them.
+    pub(super) fn turn(&mut self, wait: Duration) -> anyhow::Result<()> {
+        match self.poll.poll(&mut self.events, Some(wait)) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                return Err(error).context("cannot watch sockets");
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let tokens: Vec<(usize, bool)> =
+            self.events.iter().map(|event| (event.token().0, event.is_writable())).collect();
+        for (index, is_writable) in tokens {
+            self.serve(index, is_writable);
+        }
+        Ok(())
+    }
+
+    /// Handles what happened until `done` says so; fails when nothing comes for half a minute.
+    pub(super) fn until(&mut self, done: impl Fn(&Received) -> bool) -> anyhow::Result<()> {
+        let mut progress = (Instant::now(), self.received.messages);
+        while !done(&self.received) {
+            self.turn(Duration::from_millis(100))?;
+            if self.received.messages > progress.1 {
+                progress = (Instant::now(), self.received.messages);
+            }
+            anyhow::ensure!(
+                progress.0.elapsed() < STUCK,
+                "messages stopped coming after {}",
+                self.received.messages
+            );
+        }
+        Ok(())
+    }
+
+    fn serve(&mut self, index: usize, is_writable: bool) {
+        let Some(member) = self.members.get_mut(index).and_then(Option::as_mut) else { return };
+        if is_writable && !member.is_asked {
+            let (number, last) = (member.number, member.last);
+            let request = self.handshake(number, last);
+            let Some(Some(member)) = self.members.get_mut(index) else { return };
+            match member.stream.write(request.as_bytes()) {
+                Ok(written) if written == request.len() => member.is_asked = true,
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => return,
+                // A handshake is far smaller than any socket buffer.
+                Ok(_) | Err(_) => {
+                    self.lost(index);
+                    return;
+                }
+            }
+        }
+        loop {
+            let Some(Some(member)) = self.members.get_mut(index) else { return };
+            match member.stream.read(&mut self.buffer) {
+                Ok(0) => return self.lost(index),
+                Ok(read) => {
+                    let mut bytes = std::mem::take(&mut member.partial);
+                    bytes.extend_from_slice(&self.buffer[..read]);
+                    self.take(index, bytes);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => return self.lost(index),
+            }
+        }
+    }
+
+    fn lost(&mut self, index: usize) {
+        self.received.closed += 1;
+        self.members[index] = None;
+    }
+
+    /// Takes whole frames from what a member has received; the rest stays with it.
+    fn take(&mut self, index: usize, bytes: Vec<u8>) {
+        let Some(Some(member)) = self.members.get_mut(index) else { return };
+        let mut at = 0;
+        if !member.is_open {
+            let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
+                member.partial = bytes;
+                return;
+            };
+            if !bytes.starts_with(b"HTTP/1.1 101") {
+                return self.lost(index);
+            }
+            member.is_open = true;
+            at = end + 4;
+        }
+        while let Ok(Parsed::Frame(frame)) = codec::parse(&bytes[at..], Peer::Server, usize::MAX) {
+            let payload = &bytes[at + frame.payload.start..at + frame.payload.end];
+            match frame.opcode {
+                Opcode::Binary => {
+                    self.received.frames += 1;
+                    count(&mut self.received, &mut self.latencies, self.origin, member, payload);
+                }
+                Opcode::Ping => {
+                    let mut pong = Vec::new();
+                    codec::push_client_frame(&mut pong, Opcode::Pong, payload, [0; 4]);
+                    // A server that takes no pong closes the connection, which is then counted.
+                    let _ = member.stream.write(&pong);
+                }
+                Opcode::Close => return self.lost(index),
+                Opcode::Text | Opcode::Pong | Opcode::Continuation => {}
+            }
+            at += frame.payload.end;
+        }
+        member.partial = bytes[at..].to_vec();
+    }
+}
+
+/// Counts and checks the messages of one frame.
+fn count(
+    received: &mut Received,
+    latencies: &mut Latencies,
+    origin: Instant,
+    member: &mut Member,
+    payload: &[u8],
+) {
+    let Ok(batch) = ResponseBatch::decode(payload) else { return };
+    for response in batch.responses {
+        let Some(ResponseCommand::OutgoingMessages(outgoing)) = response.command else { continue };
+        for message in outgoing.messages {
+            let Ok(id) = MessageId::from_packed(&message.id) else { continue };
+            received.messages += 1;
+            match member.last {
+                Some(last) if last == id => received.duplicated += 1,
+                Some(last) if last > id => received.reordered += 1,
+                _ => member.last = Some(id),
+            }
+            if let Some(sent) = message.body.as_deref().and_then(stamp_of) {
+                latencies.add(origin.elapsed().saturating_sub(sent));
+            }
+        }
+    }
+}
+
+/// The time stamp in an event of the benchmark.
+fn stamp_of(body: &[u8]) -> Option<Duration> {
+    let text = std::str::from_utf8(body).ok()?;
+    let digits = text.strip_prefix("{\"module_id\":\"bench\",\"sent\":")?;
+    let end = digits.find(|character: char| !character.is_ascii_digit())?;
+    digits[..end].parse().ok().map(Duration::from_nanos)
+}
+
+/// An event of `bytes` bytes with a time stamp.
+pub(super) fn event(origin: Instant, bytes: usize) -> String {
+    let mut event = format!(
+        "{{\"module_id\":\"bench\",\"sent\":{},\"command\":\"c\",\"params\":{{\"t\":\"",
+        origin.elapsed().as_nanos()
+    );
+    let rest = bytes.saturating_sub(event.len() + 3);
+    event.extend(std::iter::repeat_n('x', rest));
+    event.push_str("\"}}");
+    event
+}
