@@ -12,7 +12,7 @@ use vestnik_core::metric::{Metric, Metrics};
 use vestnik_core::{Clock, MessageId};
 
 use super::record::{self, CounterRecord, HEAD_BYTES, Head, Record, Salt};
-use super::segment::{self, Found, Scan};
+use super::segment::{self, Found, RestKind, Scan};
 use super::{
     Counter, DiskOptions, HistoryLimits, Index, Location, OpenError, Place, RESERVE, Recent,
     Reserve, Segment, SegmentFile, State,
@@ -191,9 +191,11 @@ impl Recovery<'_> {
                     damaged = true;
                     self.report(number, offset, bytes);
                 }
-                Found::Rest { offset, bytes, incomplete } if is_last && incomplete => {
+                Found::Rest { offset, kind: RestKind::Unused, .. } => end = Some(offset),
+                Found::Rest { offset, bytes, kind: RestKind::CutOff } if is_last => {
                     let path = segment::path(self.directory, number);
                     info!(path = %path.display(), offset, bytes, "incomplete end of the history cut off");
+                    self.cut = true;
                     end = Some(offset);
                 }
                 Found::Rest { offset, bytes, .. } => {
@@ -206,7 +208,6 @@ impl Recovery<'_> {
             file.set_len(end)?;
             file.sync_all()?;
         }
-        self.cut |= end.is_some();
         let bytes = file.metadata()?.len();
         let file = Arc::new(SegmentFile { number, file, salt });
         self.segments.insert(number, Segment { file, bytes, damaged });

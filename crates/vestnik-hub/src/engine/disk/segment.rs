@@ -72,8 +72,20 @@ pub(super) enum Found {
     Record(u64, Bytes),
     /// Bytes that are no record, with a whole record behind them.
     Damage { offset: u64, bytes: u64 },
-    /// Bytes at the end that are no record. `incomplete`: as a write leaves them that was cut off.
-    Rest { offset: u64, bytes: u64, incomplete: bool },
+    /// Bytes at the end that are no record.
+    Rest { offset: u64, bytes: u64, kind: RestKind },
+}
+
+/// What the bytes behind the last record look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RestKind {
+    /// Zeros: the file was made larger ahead of being written.
+    Unused,
+    /// A write that was cut off: less than a record's head, or a record longer than what the file
+    /// still has, or only the beginning of one before zeros.
+    CutOff,
+    /// Neither.
+    Damaged,
 }
 
 /// Reads a segment from end to end, over damage too, with bounded memory: one record or
@@ -110,8 +122,8 @@ impl<'a> Scan<'a> {
             return Ok(Some(Found::Damage { offset, bytes: next - offset }));
         }
         self.offset = self.end;
-        let incomplete = self.is_incomplete(offset)?;
-        Ok(Some(Found::Rest { offset, bytes: self.end - offset, incomplete }))
+        let kind = self.rest_kind(offset)?;
+        Ok(Some(Found::Rest { offset, bytes: self.end - offset, kind }))
     }
 
     /// The whole record at `offset`, if there is one.
@@ -149,25 +161,30 @@ impl<'a> Scan<'a> {
         Ok(None)
     }
 
-    /// Whether the bytes from `offset` to the end look like a write that was cut off: less than a
-    /// record's head, or a head whose record is longer than the file, or nothing but zeros.
-    fn is_incomplete(&mut self, offset: u64) -> io::Result<bool> {
-        let mark = self.salt.mark();
-        let rest = self.end - offset;
-        let Some(head) = self.bytes(offset, RECORD_HEAD_BYTES)? else { return Ok(true) };
-        let longer = (RECORD_HEAD_BYTES + record::payload_length(head)) as u64 > rest;
-        if head[..4] == mark && longer {
-            return Ok(true);
-        }
-        let mut from = offset;
+    fn rest_kind(&mut self, offset: u64) -> io::Result<RestKind> {
+        // The last byte that is not zero: a write that was cut off is followed by unused zeros.
+        let (mut from, mut written_end) = (offset, offset);
         while from < self.end {
             let count = READ_BYTES.min(usize::try_from(self.end - from).unwrap_or(READ_BYTES));
-            match self.bytes(from, count)? {
-                Some(bytes) if bytes.iter().all(|byte| *byte == 0) => from += count as u64,
-                Some(_) | None => return Ok(false),
+            let Some(bytes) = self.bytes(from, count)? else { break };
+            if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
+                written_end = from + last as u64 + 1;
             }
+            from += count as u64;
         }
-        Ok(true)
+        if written_end == offset {
+            return Ok(RestKind::Unused);
+        }
+        if written_end - offset < RECORD_HEAD_BYTES as u64 {
+            return Ok(RestKind::CutOff);
+        }
+        let mark = self.salt.mark();
+        let Some(head) = self.bytes(offset, RECORD_HEAD_BYTES)? else {
+            return Ok(RestKind::CutOff);
+        };
+        let longer =
+            offset + (RECORD_HEAD_BYTES + record::payload_length(head)) as u64 > written_end;
+        Ok(if head[..4] == mark && longer { RestKind::CutOff } else { RestKind::Damaged })
     }
 
     /// `count` bytes at `offset`, or None if the file ends before.

@@ -138,6 +138,34 @@ fn q_180_ids_do_not_fall_after_the_store_is_lost() {
 }
 
 #[test]
+fn creation_times_do_not_fall_over_a_restart_with_a_clock_that_is_behind() {
+    let bench = bench();
+    bench.say(&[private(1)], "a", 600);
+    if let Clock::Manual(now) = &bench.clock {
+        now.fetch_sub(60_000, Ordering::Relaxed);
+    }
+    let bench = bench.restart(How::Killed);
+    bench.say(&[private(1)], "b", 600);
+    let times: Vec<u64> = bench.announced().iter().map(|e| e.created_ms).collect();
+    assert_eq!(times, [START_S * 1000; 2]);
+}
+
+#[test]
+fn messages_copied_to_another_file_before_a_kill_are_found_once() {
+    let bench = bench();
+    let ids: Vec<MessageId> = (0..3).map(|_| bench.say(&[private(1)], "x", 600)).collect();
+    bench.inner().kill();
+    let path = bench.directory().join("00000001.log");
+    std::fs::copy(&path, bench.directory().join("00000002.log")).unwrap();
+    let bench = bench.restart(How::Killed);
+    let replay = bench.replay(&[private(1)], MessageId::ZERO);
+    assert_eq!(replay.envelopes.iter().map(|e| e.id).collect::<Vec<_>>(), ids);
+    bench.clock.advance(Duration::from_secs(600));
+    housekeeping(&bench);
+    assert_eq!(bench.files().len(), 1, "{:?}", bench.files());
+}
+
+#[test]
 fn old_messages_are_read_from_files_and_newest_ones_from_memory() {
     let bench = Bench::disk(HistoryLimits::on_disk(), |options| options.cache_bytes = 20_000);
     let ids: Vec<MessageId> =

@@ -49,10 +49,17 @@ pub(super) struct Writer {
     floor_written: MessageId,
 }
 
+/// Bytes by which a segment grows ahead of what is written: syncing a file that keeps its size spares
+/// the file system a commit of its journal, and the wait for everybody else's.
+const ROOM_BYTES: u64 = 1 << 20;
+
 /// The segment that is written to.
 struct Tail {
     file: Arc<SegmentFile>,
+    /// Bytes written.
     length: u64,
+    /// Bytes of the file; zeros behind what is written.
+    size: u64,
     begun_s: u64,
 }
 
@@ -107,7 +114,13 @@ impl Writer {
             damaged.map(|(number, _)| *number).collect()
         };
         for number in damaged {
-            writer.rewrite(number)?;
+            if let Err(error) = writer.rewrite(number) {
+                warn!(
+                    error = %error,
+                    segment = number,
+                    "a damaged history file stays where it is for now"
+                );
+            }
         }
         writer.make_room();
         writer.show_tail(&mut writer.shared.lock());
@@ -179,10 +192,9 @@ impl Writer {
 
     /// Numbers, stores, indexes, announces and answers.
     fn commit(&mut self, pending: Vec<Pending>) {
-        let mut group = self.number(pending);
+        let group = self.number(pending);
         let outcome = self.store(&group);
-        self.note(&outcome);
-        self.publish(&mut group, &outcome);
+        self.publish(&group, &outcome);
         let failure = outcome.err().map(|error| EngineError::Store(error.to_string().into()));
         for batch in group {
             let lost = failure.as_ref().filter(|_| batch.stored().next().is_some());
@@ -221,16 +233,24 @@ impl Writer {
         if !reserve && group.iter().all(|batch| batch.stored().next().is_none()) {
             return Ok(Vec::new());
         }
+        let reserved = MessageId::new(last.epoch(), last.seq() + RESERVE);
+        let counter = CounterRecord { reserved, floor, clean: false };
+        let outcome = self.write(group, reserve.then_some(counter));
+        self.note(&outcome);
+        outcome
+    }
+
+    /// Appends a counter, if one is due, and what is to be stored of a group.
+    fn write(
+        &mut self,
+        group: &[Numbered],
+        counter: Option<CounterRecord>,
+    ) -> io::Result<Vec<Location>> {
         let Tail { file, length, .. } = self.tail()?;
         let (salt, segment, start) = (file.salt, file.number, *length);
         let mut buffer = mem::take(&mut self.buffer);
         buffer.clear();
-        let counter = CounterRecord {
-            reserved: MessageId::new(last.epoch(), last.seq() + RESERVE),
-            floor,
-            clean: false,
-        };
-        if reserve {
+        if let Some(counter) = counter {
             salt.write_counter(&mut buffer, counter);
         }
         let mut locations = Vec::new();
@@ -243,20 +263,20 @@ impl Writer {
             locations.push(Location { segment, offset: offset.unwrap_or(u32::MAX), length });
         }
         let written = if fits {
-            self.append(&buffer, reserve)
+            self.append(&buffer, counter.is_some())
         } else {
             Err(io::Error::new(io::ErrorKind::FileTooLarge, "too much was published at once"))
         };
         self.keep_buffer(buffer);
         written?;
-        if reserve {
+        if let Some(counter) = counter {
             self.noted(counter);
         }
         Ok(locations)
     }
 
     /// Indexes what was stored and announces what may be delivered, all in order.
-    fn publish(&self, group: &mut [Numbered], outcome: &io::Result<Vec<Location>>) {
+    fn publish(&self, group: &[Numbered], outcome: &io::Result<Vec<Location>>) {
         let shared = &*self.shared;
         let now_s = shared.clock.unix_s();
         let stored = group.iter().map(|batch| batch.stored().count() as u64).sum();
@@ -361,7 +381,7 @@ impl Writer {
         let file = Arc::new(SegmentFile { number, file, salt });
         let segment = Segment { file: Arc::clone(&file), bytes: length, damaged: false };
         shared.lock().segments.insert(number, segment);
-        self.tail = Some(Tail { file, length, begun_s: shared.clock.unix_s() });
+        self.tail = Some(Tail { file, length, size: length, begun_s: shared.clock.unix_s() });
         self.noted(counter);
         Ok(())
     }
@@ -371,7 +391,11 @@ impl Writer {
         if self.unsynced_since.is_some() {
             self.sync_now();
         }
-        self.tail = None;
+        if let Some(tail) = self.tail.take()
+            && let Err(error) = tail.file.file.set_len(tail.length)
+        {
+            warn!(error = %error, "the unused end of a history file could not be cut off");
+        }
     }
 
     /// Appends to the tail and forces it to disk as configured; all or nothing.
@@ -381,9 +405,18 @@ impl Writer {
             return Err(io::Error::other("no segment to write to"));
         };
         let file = Arc::clone(&tail.file);
-        let written =
-            shared.faults.before_write().and_then(|()| file.file.write_all_at(bytes, tail.length));
+        let end = tail.length + bytes.len() as u64;
+        let grown = if end > tail.size {
+            tail.size = end.next_multiple_of(ROOM_BYTES);
+            file.file.set_len(tail.size)
+        } else {
+            Ok(())
+        };
+        let written = grown
+            .and_then(|()| shared.faults.before_write())
+            .and_then(|()| file.file.write_all_at(bytes, tail.length));
         if let Err(error) = written {
+            tail.size = tail.length;
             if file.file.set_len(tail.length).is_err() {
                 self.tail = None; // whatever is behind the last record must stay the file's end
             }
@@ -405,7 +438,7 @@ impl Writer {
             self.unsynced_since = Some(Instant::now());
         }
         if let Some(tail) = self.tail.as_mut() {
-            tail.length += bytes.len() as u64;
+            tail.length = end;
         }
         Ok(())
     }
@@ -644,6 +677,6 @@ impl Writer {
     fn end(&mut self) {
         let outcome = self.write_counter(true);
         self.note(&outcome);
-        self.tail = None;
+        self.leave_tail();
     }
 }
