@@ -11,6 +11,7 @@
 //!    receivers that was announced before the call, as far as limits kept it.
 //! 5. Memory and disk are bounded: the oldest messages leave first, and that is counted.
 
+mod ascending;
 #[cfg(test)]
 mod contract;
 mod disk;

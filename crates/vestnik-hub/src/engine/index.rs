@@ -10,6 +10,7 @@ use vestnik_core::metric::{Metric, Metrics};
 use vestnik_core::{Envelope, Expiry, MessageId, Receiver};
 
 use super::HistoryLimits;
+use super::ascending::Ascending;
 
 /// How many entries of channels there may be per message of the limit: most messages have one or
 /// two receivers, and a flood of messages with a hundred must not take a hundred times the memory.
@@ -122,7 +123,7 @@ pub(super) struct Found {
 pub(super) struct Index {
     limits: HistoryLimits,
     metrics: Arc<Metrics>,
-    messages: BTreeMap<MessageId, Message>,
+    messages: Ascending<MessageId, Message>,
     numbers: HashMap<Receiver, u32>,
     channels: Vec<Option<Channel>>,
     unused: Vec<u32>,
@@ -150,7 +151,7 @@ impl Index {
         Self {
             limits,
             metrics,
-            messages: BTreeMap::new(),
+            messages: Ascending::new(),
             numbers: HashMap::new(),
             channels: Vec::new(),
             unused: Vec::new(),
@@ -205,7 +206,7 @@ impl Index {
     /// Adds a message; older ones leave where limits say so. Ids usually ascend, but need not.
     /// Returns whether it was added: a message known already is left where it is.
     pub(super) fn insert(&mut self, envelope: &Envelope, place: Place, now_s: u64) -> bool {
-        if envelope.receivers.is_empty() || self.messages.contains_key(&envelope.id) {
+        if envelope.receivers.is_empty() || self.messages.contains(envelope.id) {
             return false;
         }
         let expires_s = second(envelope.expires_s());
@@ -273,7 +274,7 @@ impl Index {
         }
         found.messages = ids
             .into_iter()
-            .filter_map(|id| self.messages.get(&id).map(|message| (id, message.place.clone())))
+            .filter_map(|id| self.messages.get(id).map(|message| (id, message.place.clone())))
             .collect();
         found
     }
@@ -297,7 +298,7 @@ impl Index {
             budget -= 1;
             let bucket = entry.get_mut();
             match bucket.ids.pop() {
-                Some(id) if self.messages.contains_key(&id) => self.remove(id, Removal::Expired),
+                Some(id) if self.messages.contains(id) => self.remove(id, Removal::Expired),
                 Some(_) => bucket.stale = bucket.stale.saturating_sub(1),
                 None => drop(entry.remove()),
             }
@@ -329,12 +330,12 @@ impl Index {
 
     /// Whether the living message `id` is at `location`.
     pub(super) fn is_at(&self, id: MessageId, location: Location) -> bool {
-        matches!(self.messages.get(&id), Some(Message { place: Place::Disk(at), .. }) if *at == location)
+        matches!(self.messages.get(id), Some(Message { place: Place::Disk(at), .. }) if *at == location)
     }
 
     /// Notes that a message moved, if it still lives at `from`.
     pub(super) fn relocate(&mut self, id: MessageId, from: Location, to: Location) {
-        let Some(Message { place: Place::Disk(at), .. }) = self.messages.get_mut(&id) else {
+        let Some(Message { place: Place::Disk(at), .. }) = self.messages.get_mut(id) else {
             return;
         };
         if *at == from {
@@ -367,7 +368,7 @@ impl Index {
     }
 
     fn lives(&self, id: MessageId, now_s: u64) -> bool {
-        self.messages.get(&id).is_some_and(|message| u64::from(message.expires_s) > now_s)
+        self.messages.get(id).is_some_and(|message| u64::from(message.expires_s) > now_s)
     }
 
     fn channel(&self, receiver: Receiver) -> Option<&Channel> {
@@ -454,7 +455,7 @@ impl Index {
             }
             let Some(id) = channel.ids.pop_front() else { return };
             self.entries -= 1;
-            let Some(message) = self.messages.get_mut(&id) else { continue };
+            let Some(message) = self.messages.get_mut(id) else { continue };
             message.holders -= 1;
             let (holders, expired) = (message.holders, u64::from(message.expires_s) <= now_s);
             if !expired {
@@ -479,7 +480,7 @@ impl Index {
     }
 
     fn evict_first(&mut self, now_s: u64) -> bool {
-        let Some((id, message)) = self.messages.first_key_value() else { return false };
+        let Some((id, message)) = self.messages.first() else { return false };
         let (id, expired) = (*id, u64::from(message.expires_s) <= now_s);
         self.mark_stale(id);
         if !expired {
@@ -491,14 +492,14 @@ impl Index {
 
     /// Notes that the expiry bucket of a living message is about to hold a dead id.
     fn mark_stale(&mut self, id: MessageId) {
-        let Some(message) = self.messages.get(&id) else { return };
+        let Some(message) = self.messages.get(id) else { return };
         let expires_s = message.expires_s;
         let Some(bucket) = self.expiry.get_mut(&expires_s) else { return };
         bucket.stale += 1;
         if bucket.stale == bucket.ids.len() {
             self.expiry.remove(&expires_s);
         } else if bucket.stale > bucket.ids.len() / 2 + 32 {
-            bucket.ids.retain(|kept| *kept != id && self.messages.contains_key(kept));
+            bucket.ids.retain(|kept| *kept != id && self.messages.contains(*kept));
             bucket.ids.shrink_to_fit();
             bucket.stale = 0;
         }
@@ -506,7 +507,7 @@ impl Index {
 
     /// Removes a message from everything but its expiry bucket.
     fn remove(&mut self, id: MessageId, why: Removal) {
-        let Some(message) = self.messages.remove(&id) else { return };
+        let Some(message) = self.messages.remove(id) else { return };
         for number in message.channels.as_slice() {
             let Some(channel) = self.channels[*number as usize].as_mut() else { continue };
             if let Ok(position) = channel.ids.binary_search(&id) {
