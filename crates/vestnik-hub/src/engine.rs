@@ -75,7 +75,7 @@ impl HistoryLimits {
 pub enum IfUnstored {
     /// It is still delivered live: its publisher never repeats.
     Deliver,
-    /// It is not delivered at all: its publisher will send it again.
+    /// Nothing of its batch is delivered: its publisher will send all of it again.
     Withhold,
 }
 

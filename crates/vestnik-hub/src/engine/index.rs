@@ -3,7 +3,7 @@
 //! Knows neither files nor numbering. Both engines use it; the memory engine keeps the messages
 //! themselves in it, the disk engine where they lie.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use vestnik_core::metric::{Metric, Metrics};
@@ -242,38 +242,47 @@ impl Index {
     }
 
     /// Finds the unexpired messages of `receivers` after a position; at most the newest
-    /// `replay_messages`. `newest` is the newest id that was announced.
+    /// `replay_messages`. `announced` is the newest id that was announced.
     pub(super) fn find(
         &self,
         receivers: &[Receiver],
         after: MessageId,
-        newest: MessageId,
+        announced: MessageId,
         now_s: u64,
     ) -> Found {
-        let mut found = Found { messages: Vec::new(), gap: after > newest };
+        let mut found = Found { messages: Vec::new(), gap: after > announced };
         if found.gap {
             return found;
         }
         found.gap = after != MessageId::ZERO && after < self.floor;
-        let limit = self.limits.replay_messages;
-        let mut ids = Vec::new();
+        // The channels' lists are merged from their newest ends: work for what is returned only.
+        let (mut lists, mut newest) = (Vec::new(), BinaryHeap::new());
         for receiver in receivers.iter().collect::<HashSet<_>>() {
             let Some(channel) = self.channel(*receiver) else {
                 found.gap |= self.forgotten > after;
                 continue;
             };
             found.gap |= channel.removed > after;
-            let news = channel.ids.iter().rev().take_while(|id| **id > after);
-            ids.extend(news.filter(|id| self.lives(**id, now_s)).take(limit.saturating_add(1)));
+            let news = channel.ids.iter().rev().copied().take_while(|id| *id > after);
+            let mut news = news.filter(|id| self.lives(*id, now_s));
+            newest.extend(news.next().map(|id| (id, lists.len())));
+            lists.push(news);
         }
-        ids.sort_unstable();
-        ids.dedup();
-        if ids.len() > limit {
-            found.gap = true;
-            ids.drain(..ids.len() - limit);
+        let mut ids = Vec::new();
+        while let Some((id, list)) = newest.pop() {
+            newest.extend(lists[list].next().map(|next| (next, list)));
+            if ids.last() == Some(&id) {
+                continue;
+            }
+            if ids.len() == self.limits.replay_messages {
+                found.gap = true;
+                break;
+            }
+            ids.push(id);
         }
         found.messages = ids
             .into_iter()
+            .rev()
             .filter_map(|id| self.messages.get(id).map(|message| (id, message.place.clone())))
             .collect();
         found

@@ -302,6 +302,16 @@ fn interval_and_never_sync_less_and_lose_nothing_to_a_kill() {
 }
 
 #[test]
+fn interval_syncs_after_the_answer() {
+    let bench = Bench::disk(HistoryLimits::on_disk(), |options| {
+        options.sync = Sync::Interval(Duration::ZERO);
+    });
+    bench.say(&[private(1)], "a", 600);
+    bench.say(&[private(1)], "b", 600); // written after the first one's sync
+    assert!(bench.count(Metric::HistorySyncs) >= 1);
+}
+
+#[test]
 fn what_waits_is_stored_before_the_end() {
     let bench = bench();
     let pause = bench.inner().shared.faults.pause.lock().unwrap();
