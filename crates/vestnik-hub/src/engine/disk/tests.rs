@@ -454,14 +454,22 @@ fn what_is_no_history_is_refused_with_advice() {
 /// Ids of messages and where their records are in a file.
 type Ranges = Vec<(MessageId, std::ops::Range<usize>)>;
 
-/// A closed store with a few messages; the bytes of its only file and where each message is in it.
-fn small_log() -> (Bench, Vec<u8>, Ranges) {
+/// An ended store with a few messages; the bytes of its only file, most of what is unused at its end
+/// left out, and where each message is in it.
+fn small_log(how: How) -> (Bench, Vec<u8>, Ranges) {
     let bench = bench();
     let ids: Vec<MessageId> =
         (0..5).map(|n| bench.say(&[private(1)], &format!("body {n}"), 86_400)).collect();
+    if how == How::Killed {
+        bench.inner().kill();
+    }
     bench.engine.close();
     let path = bench.directory().join("00000001.log");
-    let bytes = std::fs::read(&path).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    if how == How::Killed {
+        let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        bytes.truncate(used + 64);
+    }
     let file = segment::open(&path).unwrap();
     let Head::Known(salt) = Head::read(&bytes[..40]) else { panic!("no head") };
     let mut scan = segment::Scan::new(&file, salt).unwrap();
@@ -507,7 +515,13 @@ fn open_with(bench: &Bench, bytes: &[u8]) -> (Vec<MessageId>, MessageId, Arc<Met
 
 #[test]
 fn a_flipped_bit_anywhere_costs_at_most_the_message_it_hits_and_no_id_is_given_twice() {
-    let (bench, bytes, ranges) = small_log();
+    for how in [How::InOrder, How::Killed] {
+        check_flipped_bits(how);
+    }
+}
+
+fn check_flipped_bits(how: How) {
+    let (bench, bytes, ranges) = small_log(how);
     bench.clock.advance(Duration::from_secs(1));
     for position in 0..bytes.len() {
         let mut flipped = bytes.clone();
@@ -521,7 +535,13 @@ fn a_flipped_bit_anywhere_costs_at_most_the_message_it_hits_and_no_id_is_given_t
 
 #[test]
 fn a_file_cut_off_anywhere_keeps_the_messages_before_the_cut_and_no_id_is_given_twice() {
-    let (bench, bytes, ranges) = small_log();
+    for how in [How::InOrder, How::Killed] {
+        check_cuts(how);
+    }
+}
+
+fn check_cuts(how: How) {
+    let (bench, bytes, ranges) = small_log(how);
     bench.clock.advance(Duration::from_secs(1));
     for length in 0..bytes.len() {
         let (ids, next, metrics) = open_with(&bench, &bytes[..length]);
@@ -539,7 +559,7 @@ proptest::proptest! {
         start in 40_usize..500,
         noise in proptest::collection::vec(proptest::prelude::any::<u8>(), 1..80),
     ) {
-        let (bench, mut bytes, ranges) = small_log();
+        let (bench, mut bytes, ranges) = small_log(How::InOrder);
         let start = start.min(bytes.len() - 1);
         let end = (start + noise.len()).min(bytes.len());
         bytes[start..end].copy_from_slice(&noise[..end - start]);
@@ -549,6 +569,86 @@ proptest::proptest! {
                 proptest::prop_assert!(ids.contains(&id));
             }
         }
+    }
+}
+
+/// What a history is put through.
+#[derive(Clone, Debug)]
+enum Step {
+    Say { to: u8, seconds: u64 },
+    SayBoth { seconds: u64 },
+    Fail(bool),
+    Advance(u64),
+    Sweep,
+    Restart(bool),
+}
+
+fn steps() -> impl proptest::strategy::Strategy<Value = Vec<Step>> {
+    use proptest::prelude::*;
+    let step = prop_oneof![
+        6 => (1_u8..4, 0_u64..40).prop_map(|(to, seconds)| Step::Say { to, seconds }),
+        3 => (1_u64..40).prop_map(|seconds| Step::SayBoth { seconds }),
+        1 => any::<bool>().prop_map(Step::Fail),
+        2 => (0_u64..15).prop_map(Step::Advance),
+        2 => Just(Step::Sweep),
+        1 => any::<bool>().prop_map(Step::Restart),
+    ];
+    proptest::collection::vec(step, 1..80)
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
+    #[test]
+    fn history_holds_what_a_list_would_whatever_happens(steps in steps()) {
+        const KEPT: usize = 5;
+        let limits = HistoryLimits { messages_per_channel: KEPT, ..HistoryLimits::on_disk() };
+        let mut bench = Bench::disk(limits, |options| options.cache_bytes = 2000);
+        let mut said: Vec<(MessageId, Vec<Receiver>, u64)> = Vec::new();
+        let mut last = MessageId::ZERO;
+        for step in steps {
+            let (to, seconds) = match step {
+                Step::Say { to, seconds } => (vec![private(to)], seconds),
+                Step::SayBoth { seconds } => (vec![private(1), private(2)], seconds),
+                Step::Fail(fails) => {
+                    bench.fail(|faults| &faults.write, fails);
+                    continue;
+                }
+                Step::Advance(seconds) => {
+                    bench.clock.advance(Duration::from_secs(seconds));
+                    continue;
+                }
+                Step::Sweep => {
+                    bench.engine.sweep();
+                    continue;
+                }
+                Step::Restart(killed) => {
+                    bench.fail(|faults| &faults.write, false);
+                    bench = bench.restart(if killed { How::Killed } else { How::InOrder });
+                    continue;
+                }
+            };
+            if let Ok(ids) = bench.publish(vec![draft(&to, "body", seconds)]) {
+                proptest::prop_assert!(ids[0] > last);
+                last = ids[0];
+                if seconds > 0 {
+                    said.push((last, to, bench.clock.unix_s() + seconds));
+                }
+            }
+            for channel in [1, 2, 3].map(private) {
+                let of_channel = said.iter().filter(|(_, to, _)| to.contains(&channel));
+                let all: Vec<(MessageId, u64)> = of_channel.map(|(id, _, at)| (*id, *at)).collect();
+                let lives = |(_, at): &&(MessageId, u64)| *at > bench.clock.unix_s();
+                let newest = &all[all.len().saturating_sub(KEPT)..];
+                let must: Vec<MessageId> = newest.iter().filter(lives).map(|(id, _)| *id).collect();
+                let may: Vec<MessageId> = all.iter().filter(lives).map(|(id, _)| *id).collect();
+                let replay = bench.replay(&[channel], MessageId::ZERO);
+                let found: Vec<MessageId> = replay.envelopes.iter().map(|e| e.id).collect();
+                proptest::prop_assert!(found.is_sorted_by(|a, b| a < b));
+                proptest::prop_assert!(found.len() <= KEPT && found.ends_with(&must), "{found:?} {must:?}");
+                proptest::prop_assert!(found.iter().all(|id| may.contains(id)));
+            }
+        }
+        proptest::prop_assert_eq!(bench.count(Metric::HistoryDamaged), 0);
     }
 }
 
