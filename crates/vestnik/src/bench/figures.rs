@@ -357,11 +357,12 @@ impl<'a> Run<'a> {
     pub(super) fn poll(&mut self) -> anyhow::Result<Vec<Figure>> {
         const POLLS: usize = 200;
         const ROUNDS: u64 = 20;
-        let shared = shared_channel();
-        let signature = self.key.sign(&[shared.to_string().as_bytes()]);
+        // A channel that only the polls listen to.
+        let polled = channel(0xdd, 1);
+        let signature = self.key.sign(&[polled.to_string().as_bytes()]);
         let target = &self.target.subscribe.target;
         let request =
-            format!("GET {target}?CHANNEL_ID={shared}.{signature} HTTP/1.1\r\nHost: bench\r\n\r\n");
+            format!("GET {target}?CHANNEL_ID={polled}.{signature} HTTP/1.1\r\nHost: bench\r\n\r\n");
         let mut publisher = Publisher::open(&self.target.publish)?;
         let mut pollers = (0..POLLS)
             .map(|_| Poller::open(self.target.subscribe.resolve()?, &request))
@@ -370,7 +371,7 @@ impl<'a> Run<'a> {
         for _ in 0..ROUNDS {
             self.until_held(POLLS)?;
             let before = self.target.cpu();
-            publisher.text(shared, 0, &self.event())?;
+            publisher.text(polled, 0, &self.event())?;
             for poller in &mut pollers {
                 poller.take_answer()?;
                 poller.ask(&request)?;
