@@ -1,8 +1,8 @@
 //! The one stream of numbered messages, split by who must hear of them: each shard has an inbox,
 //! and a directory knows which shards listen to which receiver.
 
-use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
+use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +31,8 @@ impl ShardNumber {
 struct Listeners {
     /// Bit n: shard n has at least one subscriber.
     shards: u64,
+    /// Subscribers, on all shards.
+    subscribers: u32,
     /// Connections that count against the limit per channel, on all shards.
     counted: u32,
 }
@@ -40,8 +42,9 @@ const STRIPES: usize = 64;
 
 /// Takes numbered messages from the engine and hands each to the shards that have a listener.
 ///
-/// A shard that falls behind does not lose messages: its inbox grows, and publishers are held back
-/// by [`Announcer::room`] until it has caught up.
+/// A shard that falls behind does not lose messages: its inbox grows. Publishers that can wait are
+/// held back by [`Announcer::calm`] while a shard has work for more than a moment, and nothing more is
+/// taken at all while one is out of room ([`Announcer::has_room`]).
 pub struct Announcer {
     stripes: [Mutex<HashMap<Receiver, Listeners>>; STRIPES],
     hasher: RandomState,
@@ -53,19 +56,41 @@ pub struct Announcer {
 /// What waits for one shard.
 #[derive(Default)]
 struct Inbox {
-    waiting: Mutex<Vec<Arc<Envelope>>>,
+    waiting: Mutex<Waiting>,
     /// Messages waiting or being delivered.
-    backlog: AtomicUsize,
+    messages: AtomicUsize,
+    /// The work they make.
+    work: AtomicUsize,
     news: Notify,
-    room: Notify,
+    progress: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    messages: VecDeque<Announced>,
+    /// The shard is gone: nothing is kept for it.
+    is_retired: bool,
+}
+
+/// A message on its way to one shard.
+#[derive(Debug)]
+pub struct Announced {
+    /// The message.
+    pub envelope: Arc<Envelope>,
+    /// Roughly how many deliveries it makes there, at least one.
+    pub work: u32,
 }
 
 impl Announcer {
     /// The most shards there can be.
     pub const SHARDS_MAX: usize = 64;
 
+    /// Deliveries that may be outstanding on one shard before publishers are slowed down: some 100 ms
+    /// of its time. The next message waits no longer than that, however many listen.
+    const WORK_MAX: usize = 65_536;
+
     /// An announcer for `shards` shards (1 to 64), each of which may have `inbox_messages` messages
-    /// waiting before publishers are held back.
+    /// waiting before nothing more is taken.
     #[must_use]
     pub fn new(shards: usize, inbox_messages: usize) -> Self {
         Self {
@@ -87,13 +112,21 @@ impl Announcer {
     pub fn announce(&self, envelopes: &[Arc<Envelope>]) {
         let mut woken = 0;
         for envelope in envelopes {
-            let mut shards =
-                envelope.receivers.iter().fold(0, |all, to| all | self.listeners(*to).shards);
+            let (mut shards, mut subscribers) = (0_u64, 0_u32);
+            for receiver in &envelope.receivers {
+                let listeners = self.listeners(*receiver);
+                shards |= listeners.shards;
+                subscribers = subscribers.saturating_add(listeners.subscribers);
+            }
+            if shards == 0 {
+                continue;
+            }
+            // Connections are spread evenly, so each shard has about its share of them.
+            let work = (subscribers / shards.count_ones()).max(1);
             woken |= shards;
             while shards != 0 {
                 let inbox = &self.inboxes[shards.trailing_zeros() as usize];
-                inbox.backlog.fetch_add(1, Ordering::Relaxed);
-                lock(&inbox.waiting).push(Arc::clone(envelope));
+                inbox.put(Announced { envelope: Arc::clone(envelope), work });
                 shards &= shards - 1;
             }
         }
@@ -103,23 +136,36 @@ impl Announcer {
         }
     }
 
-    /// Waits until no shard is further behind than allowed. Cancel safe.
-    pub async fn room(&self) {
+    /// Waits until no shard has more than a moment's work before it. Cancel safe.
+    pub async fn calm(&self) {
         for inbox in &self.inboxes {
             loop {
-                let room = inbox.room.notified();
-                if inbox.backlog.load(Ordering::Acquire) < self.inbox_messages {
+                let progress = inbox.progress.notified();
+                if self.is_calm_at(inbox) {
                     break;
                 }
-                room.await;
+                progress.await;
             }
         }
     }
 
-    /// Whether every shard is within its allowance now.
+    /// Whether [`Announcer::calm`] would return at once.
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        self.inboxes.iter().all(|inbox| self.is_calm_at(inbox))
+    }
+
+    fn is_calm_at(&self, inbox: &Inbox) -> bool {
+        inbox.messages.load(Ordering::Acquire) < self.inbox_messages
+            && inbox.work.load(Ordering::Acquire) < Self::WORK_MAX
+    }
+
+    /// Whether every shard may be given another message now.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.inboxes.iter().all(|inbox| inbox.backlog.load(Ordering::Relaxed) < self.inbox_messages)
+        self.inboxes
+            .iter()
+            .all(|inbox| inbox.messages.load(Ordering::Relaxed) < self.inbox_messages)
     }
 
     /// Waits until something is there for `shard`. Cancel safe.
@@ -128,28 +174,50 @@ impl Announcer {
     }
 
     /// Swaps what waits for `shard` with `taken`, which must be empty.
-    pub fn take(&self, shard: ShardNumber, taken: &mut Vec<Arc<Envelope>>) {
+    pub fn take(&self, shard: ShardNumber, taken: &mut VecDeque<Announced>) {
         debug_assert!(taken.is_empty(), "messages would be delivered twice");
-        std::mem::swap(&mut *lock(&self.inboxes[shard.index()].waiting), taken);
+        std::mem::swap(&mut lock(&self.inboxes[shard.index()].waiting).messages, taken);
     }
 
-    /// Says that `count` messages taken by `shard` were handed to its connections.
-    pub fn delivered(&self, shard: ShardNumber, count: usize) {
+    /// Says that `messages` messages taken by `shard`, which made `work`, were handed to its
+    /// connections.
+    pub fn delivered(&self, shard: ShardNumber, messages: usize, work: usize) {
         let inbox = &self.inboxes[shard.index()];
-        inbox.backlog.fetch_sub(count, Ordering::Release);
-        inbox.room.notify_waiters();
+        inbox.messages.fetch_sub(messages, Ordering::Release);
+        inbox.work.fetch_sub(work, Ordering::Release);
+        inbox.progress.notify_waiters();
     }
 
-    /// Says that `shard` now has a listener for `receiver`.
+    /// Says that `shard` is gone, with `undelivered` messages that it had taken and the work they make:
+    /// nothing is kept for it any more, and nobody waits for it.
+    pub fn retire(&self, shard: ShardNumber, undelivered: usize, work: usize) {
+        let inbox = &self.inboxes[shard.index()];
+        let waiting = {
+            let mut waiting = lock(&inbox.waiting);
+            waiting.is_retired = true;
+            std::mem::take(&mut waiting.messages)
+        };
+        let waiting_work: usize = waiting.iter().map(|announced| announced.work as usize).sum();
+        self.delivered(shard, waiting.len() + undelivered, waiting_work + work);
+    }
+
+    /// Says that `shard` has one more subscriber that listens to `receiver`.
     pub fn listen(&self, shard: ShardNumber, receiver: Receiver) {
-        self.stripe(receiver).entry(receiver).or_default().shards |= shard.bit();
+        let mut stripe = self.stripe(receiver);
+        let listeners = stripe.entry(receiver).or_default();
+        listeners.shards |= shard.bit();
+        listeners.subscribers += 1;
     }
 
-    /// Says that `shard` has no listener for `receiver` any more.
-    pub fn leave(&self, shard: ShardNumber, receiver: Receiver) {
+    /// Says that `shard` has one subscriber less that listens to `receiver`, and `left` others.
+    pub fn leave(&self, shard: ShardNumber, receiver: Receiver, left: usize) {
         if let Entry::Occupied(mut entry) = self.stripe(receiver).entry(receiver) {
-            entry.get_mut().shards &= !shard.bit();
-            if entry.get().shards == 0 {
+            let listeners = entry.get_mut();
+            listeners.subscribers = listeners.subscribers.saturating_sub(1);
+            if left == 0 {
+                listeners.shards &= !shard.bit();
+            }
+            if listeners.shards == 0 {
                 entry.remove();
             }
         }
@@ -202,6 +270,19 @@ impl Announcer {
     }
 }
 
+impl Inbox {
+    fn put(&self, announced: Announced) {
+        let mut waiting = lock(&self.waiting);
+        if waiting.is_retired {
+            return;
+        }
+        // Inside the lock: whoever takes the message finds it counted.
+        self.messages.fetch_add(1, Ordering::Relaxed);
+        self.work.fetch_add(announced.work as usize, Ordering::Relaxed);
+        waiting.messages.push_back(announced);
+    }
+}
+
 /// Locks plain data. A panic while it was held cannot have left it half changed: the sections are
 /// single assignments and insertions.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -237,12 +318,12 @@ mod tests {
         announcer.listen(first, a);
         announcer.listen(first, b);
         announcer.announce(&[envelope(1, &[a, b, a])]);
-        let mut taken = Vec::new();
+        let mut taken = VecDeque::new();
         announcer.take(second, &mut taken);
         assert!(taken.is_empty());
         announcer.take(first, &mut taken);
         assert_eq!(taken.len(), 1);
-        announcer.leave(first, a);
+        announcer.leave(first, a, 0);
         assert!(!announcer.is_online(a));
         assert!(announcer.is_online(b));
         assert_eq!(announcer.private_channels(), 1);
@@ -256,12 +337,54 @@ mod tests {
         announcer.listen(shard, to);
         announcer.announce(&[envelope(1, &[to])]);
         assert!(!announcer.has_room());
-        let waits = announcer.room();
-        let mut taken = Vec::new();
+        let waits = announcer.calm();
+        let mut taken = VecDeque::new();
         announcer.take(shard, &mut taken);
-        announcer.delivered(shard, taken.len());
+        announcer.delivered(shard, taken.len(), 1);
         waits.await;
         assert!(announcer.has_room());
+    }
+
+    #[test]
+    fn publishers_are_slowed_down_by_deliveries_and_not_only_by_messages() {
+        use std::future::Future as _;
+        let announcer = Announcer::new(2, 1000);
+        let to = Receiver::Public(ChannelId::from_bytes([7; 16]));
+        for shard in announcer.shards() {
+            for _ in 0..Announcer::WORK_MAX / 4 {
+                announcer.listen(shard, to);
+            }
+        }
+        let mut calm = Box::pin(announcer.calm());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let messages: Vec<_> = (1..=4).map(|seq| envelope(seq, &[to])).collect();
+        announcer.announce(&messages);
+        assert!(calm.as_mut().poll(&mut context).is_pending());
+        assert!(announcer.has_room(), "who cannot wait is still served");
+        for shard in announcer.shards() {
+            let mut taken = VecDeque::new();
+            announcer.take(shard, &mut taken);
+            let work = taken.iter().map(|announced| announced.work as usize).sum();
+            assert_eq!(work, Announcer::WORK_MAX, "each shard has its half");
+            announcer.delivered(shard, taken.len(), work);
+        }
+        assert!(calm.as_mut().poll(&mut context).is_ready());
+    }
+
+    #[test]
+    fn nobody_waits_for_a_shard_that_is_gone() {
+        let announcer = Announcer::new(1, 1);
+        let shard = ShardNumber(0);
+        let to = Receiver::Public(ChannelId::from_bytes([7; 16]));
+        announcer.listen(shard, to);
+        announcer.announce(&[envelope(1, &[to])]);
+        announcer.retire(shard, 0, 0);
+        assert!(announcer.has_room());
+        announcer.announce(&[envelope(2, &[to])]);
+        assert!(announcer.has_room());
+        let mut taken = VecDeque::new();
+        announcer.take(shard, &mut taken);
+        assert!(taken.is_empty(), "nothing is kept for it");
     }
 
     #[test]

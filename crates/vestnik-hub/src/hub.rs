@@ -48,6 +48,10 @@ impl Hub {
         Self { engine, announcer, metrics, stats: DailyStats::new(clock.clone()), clock }
     }
 
+    /// How long publishers are slowed down for while deliveries are behind; the rest of their time is
+    /// for storing.
+    const SLOWED_FOR: Duration = Duration::from_millis(400);
+
     /// Numbers, stores and announces `drafts`, in order.
     ///
     /// Returns their ids, which grow. Not cancel safe: dropped midway, the messages may have been
@@ -64,8 +68,12 @@ impl Hub {
             return Ok(Vec::new());
         }
         let published = async {
+            if !self.announcer.is_calm() {
+                // Whether it became calm or not, what counts is whether there is room.
+                let _ = tokio::time::timeout(Self::SLOWED_FOR, self.announcer.calm()).await;
+            }
             if !self.announcer.has_room() {
-                self.announcer.room().await;
+                return Err(PublishError::Overloaded);
             }
             self.stats.count_messages(drafts.iter().map(|draft| &draft.kind));
             Ok(self.engine.submit(Batch { drafts, if_unstored })?.ids().await?)

@@ -10,7 +10,7 @@ pub mod outbox;
 pub mod shard;
 pub mod stats;
 
-pub use announce::{Announcer, ShardNumber};
+pub use announce::{Announced, Announcer, ShardNumber};
 pub use engine::{Engine, EngineError};
 pub use hub::{Hub, PublishError};
 pub use outbox::{Item, Outbox, OutboxLimits, Queue};

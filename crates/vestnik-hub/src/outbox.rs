@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use vestnik_core::Envelope;
+use vestnik_core::{Envelope, MessageId};
 
 /// How much may wait for one connection before it counts as a slow subscriber.
 #[derive(Clone, Copy, Debug)]
 pub struct OutboxLimits {
     /// Live messages.
     pub messages: usize,
-    /// Bytes of the bodies of live messages.
+    /// Bytes of the bodies of live messages, and as many again of the transport's own frames.
     pub bytes: usize,
 }
 
@@ -34,7 +34,11 @@ pub struct Queue {
     rest: Bytes,
     live_messages: usize,
     live_bytes: usize,
+    frame_bytes: usize,
 }
+
+/// What a frame in the queue costs beside its bytes: most are as short as a pong.
+const FRAME_OVERHEAD: usize = 64;
 
 impl Queue {
     /// Whether nothing waits.
@@ -57,26 +61,41 @@ impl Queue {
     /// Takes the next item.
     pub fn pop(&mut self) -> Option<Item> {
         let item = self.items.pop_front()?;
-        if let Item::Live(envelope) = &item {
-            self.live_messages -= 1;
-            self.live_bytes -= envelope.body.len();
+        match &item {
+            Item::Live(envelope) => {
+                self.live_messages -= 1;
+                self.live_bytes -= envelope.body.len();
+            }
+            Item::Frame(frame) => self.frame_bytes -= frame.len() + FRAME_OVERHEAD,
+            Item::Replayed(_) => {}
         }
         Some(item)
     }
 
     fn push(&mut self, item: Item) {
-        if let Item::Live(envelope) = &item {
-            self.live_messages += 1;
-            self.live_bytes += envelope.body.len();
+        match &item {
+            Item::Live(envelope) => {
+                self.live_messages += 1;
+                self.live_bytes += envelope.body.len();
+            }
+            Item::Frame(frame) => self.frame_bytes += frame.len() + FRAME_OVERHEAD,
+            Item::Replayed(_) => {}
         }
         self.items.push_back(item);
     }
 
-    /// Drops everything but the rest of the write under way, so that the peer can still read it.
-    pub fn keep_rest_only(&mut self) {
-        self.items.clear();
+    /// Drops the messages. The rest of a write under way stays, so that the peer can still read it,
+    /// and so do the transport's frames: a handshake's answer may be among them.
+    pub fn drop_messages(&mut self) {
+        self.items.retain(|item| matches!(item, Item::Frame(_)));
         self.live_messages = 0;
         self.live_bytes = 0;
+    }
+
+    /// How many live messages wait, and the bytes of their bodies.
+    #[cfg(test)]
+    pub(crate) const fn live(&self) -> (usize, usize) {
+        (self.live_messages, self.live_bytes)
     }
 
     /// Whether one more message of `bytes` would be over the limits. A single message of any size
@@ -103,9 +122,21 @@ impl Outbox {
         self.0.as_deref().is_none_or(Queue::is_empty)
     }
 
-    /// Adds an item without looking at the limits: for frames and replays, which have their own.
-    pub fn push(&mut self, item: Item, spare: &mut SpareQueues) {
-        self.0.get_or_insert_with(|| spare.take()).push(item);
+    /// Adds a frame; `false`, and nothing added, when frames are over `limits`: a peer that asks for
+    /// answers and reads none.
+    #[must_use]
+    pub fn push_frame(
+        &mut self,
+        frame: Bytes,
+        limits: OutboxLimits,
+        spare: &mut SpareQueues,
+    ) -> bool {
+        let queue = self.0.get_or_insert_with(|| spare.take());
+        if queue.frame_bytes > 0 && queue.frame_bytes + frame.len() > limits.bytes {
+            return false;
+        }
+        queue.push(Item::Frame(frame));
+        true
     }
 
     /// Adds a live message; `false`, and nothing added, when that would be over `limits`.
@@ -124,25 +155,33 @@ impl Outbox {
         true
     }
 
-    /// Puts `replayed` before all messages that wait, and drops those of them that it repeats, which
-    /// are the ones numbered up to its last. Frames at the head (a handshake's answer) stay there.
-    pub fn put_before(&mut self, replayed: Vec<Arc<Envelope>>, spare: &mut SpareQueues) {
-        let Some(last) = replayed.last().map(|envelope| envelope.id) else { return };
+    /// Puts `replayed` before all messages that wait, and drops those of them that were sent already:
+    /// the ones numbered up to `seen` and up to the last replayed one. Frames at the head (a
+    /// handshake's answer) stay there.
+    pub fn put_before(
+        &mut self,
+        replayed: Vec<Arc<Envelope>>,
+        seen: MessageId,
+        spare: &mut SpareQueues,
+    ) {
+        if replayed.is_empty() && self.is_empty() {
+            return;
+        }
+        let sent = replayed.last().map_or(seen, |envelope| envelope.id.max(seen));
         let queue = self.0.get_or_insert_with(|| spare.take());
         let waiting = std::mem::take(&mut queue.items);
-        let (messages, bytes) = (&mut queue.live_messages, &mut queue.live_bytes);
+        (queue.live_messages, queue.live_bytes, queue.frame_bytes) = (0, 0, 0);
         let mut waiting = waiting.into_iter().peekable();
         while let Some(frame) = waiting.next_if(|item| matches!(item, Item::Frame(_))) {
-            queue.items.push_back(frame);
+            queue.push(frame);
         }
-        queue.items.extend(replayed.into_iter().map(Item::Replayed));
+        queue.items.reserve(replayed.len());
+        for envelope in replayed {
+            queue.push(Item::Replayed(envelope));
+        }
         for item in waiting {
-            match &item {
-                Item::Live(envelope) if envelope.id <= last => {
-                    *messages -= 1;
-                    *bytes -= envelope.body.len();
-                }
-                Item::Live(_) | Item::Replayed(_) | Item::Frame(_) => queue.items.push_back(item),
+            if !matches!(&item, Item::Live(envelope) if envelope.id <= sent) {
+                queue.push(item);
             }
         }
     }

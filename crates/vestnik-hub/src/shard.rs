@@ -12,8 +12,8 @@ use hashbrown::hash_map::Entry;
 use slab::Slab;
 use vestnik_core::{Envelope, MessageId, Receiver};
 
-use crate::announce::{Announcer, ShardNumber};
-use crate::outbox::{Item, Outbox, OutboxLimits, SpareQueues};
+use crate::announce::{Announced, Announcer, ShardNumber};
+use crate::outbox::{Outbox, OutboxLimits, SpareQueues};
 
 /// Names one subscriber of a shard. A key of a subscriber that left names nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,10 +74,13 @@ impl<C> Subscriber<C> {
         self.listening.iter().map(|listening| listening.receiver)
     }
 
-    /// The newest message queued for it, or its position when it came.
-    #[must_use]
-    pub const fn last(&self) -> MessageId {
-        self.last
+    fn deafen(&mut self) {
+        if self.phase == Phase::Replaying
+            && let Some(queue) = self.outbox.queue()
+        {
+            queue.drop_messages();
+        }
+        self.phase = Phase::Deaf;
     }
 }
 
@@ -94,11 +97,35 @@ pub struct Shard<C> {
     limits: OutboxLimits,
     subscribers: Slab<Subscriber<C>>,
     members: HashMap<Receiver, Members>,
+    /// Who is to be written to, in the order in which it became so.
     dirty: VecDeque<SubscriberKey>,
     slow: Vec<SubscriberKey>,
-    taken: Vec<Arc<Envelope>>,
+    /// Announced messages that no batch has delivered yet.
+    taken: VecDeque<Announced>,
+    batch: Batch,
+    /// The inbox was not looked into at the last call of [`Shard::deliver_announced`].
+    inbox_unseen: bool,
     spare: SpareQueues,
 }
+
+/// Messages that were queued together and are being written.
+#[derive(Default)]
+struct Batch {
+    messages: usize,
+    work: usize,
+    /// Subscribers at the head of the dirty list that were not written to since.
+    unwritten: usize,
+}
+
+impl Batch {
+    /// Deliveries in one batch: queueing them takes some milliseconds, and nothing else happens
+    /// meanwhile.
+    const WORK_MAX: usize = 32_768;
+    const MESSAGES_MAX: usize = 512;
+}
+
+/// Room for messages that a shard keeps for the next burst.
+const TAKEN_KEPT: usize = 4096;
 
 impl<C> Shard<C> {
     /// An empty shard.
@@ -112,7 +139,9 @@ impl<C> Shard<C> {
             members: HashMap::new(),
             dirty: VecDeque::new(),
             slow: Vec::new(),
-            taken: Vec::new(),
+            taken: VecDeque::new(),
+            batch: Batch::default(),
+            inbox_unseen: false,
             spare: SpareQueues::default(),
         }
     }
@@ -134,10 +163,10 @@ impl<C> Shard<C> {
         let listening = receivers
             .iter()
             .map(|&receiver| {
+                self.announcer.listen(self.number, receiver);
                 let position = match self.members.entry(receiver) {
                     Entry::Vacant(vacant) => {
                         vacant.insert(Members::One(index));
-                        self.announcer.listen(self.number, receiver);
                         0
                     }
                     Entry::Occupied(mut occupied) => join(occupied.get_mut(), index),
@@ -170,29 +199,54 @@ impl<C> Shard<C> {
         let newest = replayed.last().map_or(MessageId::ZERO, |envelope| envelope.id);
         subscriber.last = subscriber.last.max(newest).max(seen);
         subscriber.phase = Phase::Live;
-        subscriber.outbox.put_before(replayed, &mut self.spare);
+        subscriber.outbox.put_before(replayed, seen, &mut self.spare);
         self.touch(key);
+        // What waited behind the history may nearly fill its outbox: it is written before the next
+        // batch comes.
+        self.batch.unwritten = self.dirty.len();
     }
 
-    /// Takes what was announced since the last call and queues it for the subscribers it is for.
-    /// Returns how many messages were taken; call [`Shard::caught_up`] when they were written.
-    pub fn deliver_announced(&mut self) -> usize {
-        let mut taken = std::mem::take(&mut self.taken);
-        self.announcer.take(self.number, &mut taken);
-        for envelope in &taken {
-            self.deliver(envelope);
+    /// Queues the next batch of announced messages for the subscribers they are for, unless the batch
+    /// before it is still being written ([`Shard::next_dirty`]).
+    ///
+    /// A batch is at most half of what an outbox takes, and the next one waits for its writes: an
+    /// outbox runs full because its peer does not read, never because messages came faster than this
+    /// thread could write them.
+    pub fn deliver_announced(&mut self) {
+        self.inbox_unseen = true;
+        if self.batch.unwritten > 0 {
+            return;
         }
-        let count = taken.len();
-        taken.clear();
-        // A burst must not pin its memory for ever.
-        taken.shrink_to(4096);
-        self.taken = taken;
-        count
+        self.settle();
+        let messages_max = (self.limits.messages / 2).clamp(1, Batch::MESSAGES_MAX);
+        let bytes_max = self.limits.bytes / 2;
+        let mut bytes = 0;
+        while self.batch.messages < messages_max && self.batch.work < Batch::WORK_MAX {
+            if self.taken.is_empty() && std::mem::take(&mut self.inbox_unseen) {
+                // A burst must not pin its memory for ever.
+                self.taken.shrink_to(TAKEN_KEPT);
+                self.announcer.take(self.number, &mut self.taken);
+            }
+            let Some(next) = self.taken.front() else { break };
+            bytes += next.envelope.body.len();
+            if self.batch.messages > 0 && bytes > bytes_max {
+                break;
+            }
+            let Some(Announced { envelope, work }) = self.taken.pop_front() else { break };
+            self.batch.messages += 1;
+            self.batch.work += work as usize;
+            self.deliver(&envelope);
+        }
+        self.batch.unwritten = self.dirty.len();
+        self.settle();
     }
 
-    /// Says that `count` delivered messages have left the dirty list, so that publishers may go on.
-    pub fn caught_up(&self, count: usize) {
-        self.announcer.delivered(self.number, count);
+    /// Says that the messages of a batch that was written have arrived, so that publishers may go on.
+    fn settle(&mut self) {
+        if self.batch.unwritten == 0 && self.batch.messages > 0 {
+            self.announcer.delivered(self.number, self.batch.messages, self.batch.work);
+            self.batch = Batch::default();
+        }
     }
 
     /// Queues one message for every subscriber of its receivers, once each.
@@ -216,20 +270,26 @@ impl<C> Shard<C> {
                         self.dirty.push_back(key);
                     }
                 } else {
-                    subscriber.phase = Phase::Deaf;
+                    subscriber.deafen();
                     self.slow.push(key);
                 }
             }
         }
     }
 
-    /// Queues ready bytes of the transport for one subscriber, behind what waits.
+    /// Queues ready bytes of the transport for one subscriber, behind what waits. A subscriber that
+    /// takes none of them becomes a slow one.
     pub fn send(&mut self, key: SubscriberKey, frame: Bytes) {
-        if let Some(subscriber) = self.subscribers.get_mut(key.index())
-            && subscriber.serial == key.serial
-        {
-            subscriber.outbox.push(Item::Frame(frame), &mut self.spare);
+        let (limits, spare) = (self.limits, &mut self.spare);
+        let Some(subscriber) = self.subscribers.get_mut(key.index()) else { return };
+        if subscriber.serial != key.serial {
+            return;
+        }
+        if subscriber.outbox.push_frame(frame, limits, spare) {
             self.touch(key);
+        } else {
+            subscriber.deafen();
+            self.slow.push(key);
         }
     }
 
@@ -245,10 +305,11 @@ impl<C> Shard<C> {
         }
     }
 
-    /// Stops live messages for a subscriber; what waits still goes out.
+    /// Stops messages for a subscriber. What waits still goes out, unless its history is still being
+    /// read: then the messages that wait come after ones it never got, and are dropped.
     pub fn deafen(&mut self, key: SubscriberKey) {
         if let Some(subscriber) = self.get(key) {
-            subscriber.phase = Phase::Deaf;
+            subscriber.deafen();
         }
     }
 
@@ -256,6 +317,8 @@ impl<C> Shard<C> {
     /// takes no more, calls [`Shard::touch`] once it does again.
     pub fn next_dirty(&mut self) -> Option<SubscriberKey> {
         while let Some(key) = self.dirty.pop_front() {
+            self.batch.unwritten = self.batch.unwritten.saturating_sub(1);
+            self.settle();
             if let Some(subscriber) = self.get(key) {
                 subscriber.dirty = false;
                 return Some(key);
@@ -264,10 +327,10 @@ impl<C> Shard<C> {
         None
     }
 
-    /// Whether somebody is waiting to be written to.
+    /// Whether there is something to deliver or to write that nothing else will tell of.
     #[must_use]
-    pub fn has_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+    pub fn has_work(&self) -> bool {
+        !self.dirty.is_empty() || !self.taken.is_empty() || self.inbox_unseen
     }
 
     /// Takes a subscriber whose outbox ran full; it hears nothing more and should be closed.
@@ -312,10 +375,13 @@ impl<C> Shard<C> {
     }
 
     /// Takes a subscriber out of the count of its channel, so that the limit no longer sees it.
-    pub fn uncount(&mut self, key: SubscriberKey) {
-        if let Some(receiver) = self.get(key).and_then(|subscriber| subscriber.counted.take()) {
+    /// Returns whether it was counted.
+    pub fn uncount(&mut self, key: SubscriberKey) -> bool {
+        let counted = self.get(key).and_then(|subscriber| subscriber.counted.take());
+        if let Some(receiver) = counted {
             self.announcer.count_out(receiver);
         }
+        counted.is_some()
     }
 
     /// How many subscribers there are.
@@ -353,11 +419,12 @@ impl<C> Shard<C> {
         let Entry::Occupied(mut entry) = self.members.entry(left.receiver) else { return };
         let Members::Many(indexes) = entry.get_mut() else {
             entry.remove();
-            self.announcer.leave(self.number, left.receiver);
+            self.announcer.leave(self.number, left.receiver, 0);
             return;
         };
         let position = left.position as usize;
         indexes.swap_remove(position);
+        self.announcer.leave(self.number, left.receiver, indexes.len());
         let moved = indexes.get(position).copied();
         if let [only] = indexes[..] {
             *entry.get_mut() = Members::One(only);
@@ -370,6 +437,18 @@ impl<C> Shard<C> {
                 listening.position = left.position;
             }
         }
+    }
+}
+
+impl<C> Drop for Shard<C> {
+    /// However the thread ended: publishers must not wait for it, and its channels are offline.
+    fn drop(&mut self) {
+        for key in self.keys().collect::<Vec<_>>() {
+            self.unsubscribe(key);
+        }
+        let taken_work: usize = self.taken.iter().map(|announced| announced.work as usize).sum();
+        let messages = self.taken.len() + self.batch.messages;
+        self.announcer.retire(self.number, messages, taken_work + self.batch.work);
     }
 }
 
@@ -386,3 +465,6 @@ fn join(members: &mut Members, index: u32) -> u32 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,8 +58,9 @@ impl Shared {
 pub(crate) enum Command {
     /// Which of your connections that count against the limit of this channel came first?
     EarliestCounted(Receiver, oneshot::Sender<Option<SubscriberKey>>),
-    /// Close this connection: its channel has too many.
-    Evict(SubscriberKey),
+    /// Close this connection: its channel has too many. Answers whether it still counted; if not,
+    /// somebody else's eviction was faster.
+    Evict(SubscriberKey, oneshot::Sender<bool>),
 }
 
 /// How often each channel had to evict lately (README D12).
@@ -116,8 +117,10 @@ pub(crate) struct Shard {
 /// A connection over a limit is refused after this time, which slows its tab down (K-044).
 pub(crate) const REFUSAL_PAUSE: Duration = Duration::from_secs(3);
 
-/// Subscribers written to before the thread looks at anything else: some milliseconds.
+/// Subscribers written to before the thread looks at anything else.
 const SLICE: usize = 512;
+/// Writing stops after this time too: nothing else waits longer than 10 ms (design.md §2).
+const SLICE_TIME: Duration = Duration::from_millis(5);
 const READ_BUFFER: usize = 64 * 1024;
 const EVENTS: usize = 1024;
 
@@ -175,18 +178,12 @@ impl Shard {
         let mut events = Events::with_capacity(EVENTS);
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        // Messages queued but perhaps not written yet; publishers wait for them to be.
-        let mut undelivered = 0;
         let mut sockets_ready = false;
         let mut drain: Option<Drain> = None;
         loop {
-            undelivered += self.state.borrow_mut().subscribers.deliver_announced();
+            self.state.borrow_mut().subscribers.deliver_announced();
             self.write_slice();
             self.close_slow();
-            let written = !self.state.borrow().subscribers.has_dirty();
-            if written && undelivered > 0 {
-                self.state.borrow().subscribers.caught_up(std::mem::take(&mut undelivered));
-            }
             if sockets_ready {
                 sockets_ready = self.serve_sockets(&mut poll, &mut events);
             }
@@ -194,7 +191,7 @@ impl Shard {
             self.accept_pending();
             let idle = {
                 let state = self.state.borrow();
-                !state.subscribers.has_dirty()
+                !state.subscribers.has_work()
                     && state.readable.is_empty()
                     && !state.accepting.has_pending()
             };
@@ -244,8 +241,11 @@ impl Shard {
 
     /// Writes to the next subscribers that something waits for.
     fn write_slice(&self) {
+        /// Writes between two looks at the clock.
+        const LOOK: usize = 32;
         let state = &mut *self.state.borrow_mut();
-        for _ in 0..SLICE {
+        let began = Instant::now();
+        for count in 1..=SLICE {
             let Some(key) = state.subscribers.next_dirty() else { return };
             let Some(subscriber) = state.subscribers.get(key) else { continue };
             let ended = match &mut subscriber.connection {
@@ -263,6 +263,9 @@ impl Shard {
             match ended {
                 Ended::No => state.subscribers.release(key),
                 Ended::Yes => self.remove(state, key),
+            }
+            if count % LOOK == 0 && began.elapsed() >= SLICE_TIME {
+                return;
             }
         }
     }
@@ -318,6 +321,10 @@ impl Shard {
     /// Reads from WebSocket connections that have something.
     fn serve_readable(self: &Rc<Self>) {
         let mut readable = std::mem::take(&mut self.state.borrow_mut().readable);
+        // Who floods us is on the list twice, by what is left and by a new event; but it gets one turn
+        // like everybody else.
+        readable.sort_unstable_by_key(|key| key.serial());
+        readable.dedup();
         for key in readable.drain(..) {
             self.read_websocket(key);
         }
@@ -403,8 +410,26 @@ impl Shard {
         });
     }
 
-    /// Finds the oldest connection of a channel among all shards and closes it.
+    /// Closes the oldest connection of a channel. Another eviction of the same channel
+    /// may be under way: then the next oldest is looked for.
     async fn evict_earliest(self: Rc<Self>, receiver: Receiver) {
+        /// As many evictions of one channel at the same time are more than a burst of tabs.
+        const TRIES: usize = 1000;
+        for _ in 0..TRIES {
+            let Some((shard, key)) = self.earliest_counted(receiver).await else { return };
+            let (answer, answered) = oneshot::channel();
+            let command = Command::Evict(key, answer);
+            // A shard that is gone has no connections left to close.
+            if self.shared.commands[shard].send(command).await.is_err()
+                || answered.await.unwrap_or(true)
+            {
+                return;
+            }
+        }
+    }
+
+    /// Finds the oldest connection of a channel, among all shards.
+    async fn earliest_counted(&self, receiver: Receiver) -> Option<(usize, SubscriberKey)> {
         let mut earliest: Option<(usize, SubscriberKey)> = None;
         for (shard, commands) in self.shared.commands.iter().enumerate() {
             let (answer, answered) = oneshot::channel();
@@ -417,10 +442,7 @@ impl Shard {
                 earliest = Some((shard, key));
             }
         }
-        if let Some((shard, key)) = earliest {
-            // A shard that is gone has no connections left to close.
-            let _ = self.shared.commands[shard].send(Command::Evict(key)).await;
-        }
+        earliest
     }
 
     fn obey(self: &Rc<Self>, command: Command) {
@@ -430,9 +452,13 @@ impl Shard {
                 // Nobody waits for the answer any more: nothing to do.
                 let _ = answer.send(state.subscribers.earliest_counted(receiver));
             }
-            Command::Evict(key) => {
-                state.subscribers.uncount(key);
-                self.close(state, key, CloseReason::TooManyConnections);
+            Command::Evict(key, answer) => {
+                let counted = state.subscribers.uncount(key);
+                if counted {
+                    self.close(state, key, CloseReason::TooManyConnections);
+                }
+                // Nobody waits for the answer any more: nothing to do.
+                let _ = answer.send(counted);
             }
         }
     }
@@ -485,7 +511,8 @@ impl Shard {
             }
             Err(error) => {
                 tracing::error!(%error, conn = key.serial(), "missed messages cannot be read");
-                state.subscribers.replay(key, Vec::new(), seen);
+                // Still replaying: what waits comes after messages it could not be given, and is
+                // dropped with the close.
                 self.close(state, key, CloseReason::HistoryUnreadable);
             }
         }
@@ -520,7 +547,7 @@ impl Shard {
         {
             // What it did not read it will get again by its position; only the frame under way is
             // finished.
-            queue.keep_rest_only();
+            queue.drop_messages();
         }
         state.subscribers.send(key, frame);
     }
@@ -553,7 +580,9 @@ impl Shard {
             }
         }
         self.tasks.close();
-        Drain::new(sockets, self.shared.options.timing.drain)
+        // Every shard has its part of the connections, and closes them at the same time.
+        let shards = u32::try_from(self.shared.commands.len()).unwrap_or(1);
+        Drain::new(sockets, self.shared.options.timing.drain * shards)
     }
 
     /// One step of the end; `true` when everything is closed or time is up.
@@ -561,6 +590,12 @@ impl Shard {
         let state = &mut *self.state.borrow_mut();
         while let Some(key) = drain.next() {
             self.close(state, key, CloseReason::Stopping);
+        }
+        if drain.sockets.is_empty() {
+            // Requests that were under way when it began may have become connections since.
+            for key in state.subscribers.keys().collect::<Vec<_>>() {
+                self.close(state, key, CloseReason::Stopping);
+            }
         }
         let closed = drain.sockets.is_empty() && state.subscribers.is_empty();
         (closed && self.tasks.is_empty()) || drain.is_over()

@@ -114,10 +114,11 @@ impl Bench {
     /// What was announced since the last call.
     pub(super) fn announced(&self) -> Vec<Arc<Envelope>> {
         let shard: ShardNumber = self.announcer.shards().next().unwrap();
-        let mut taken = Vec::new();
+        let mut taken = std::collections::VecDeque::new();
         self.announcer.take(shard, &mut taken);
-        self.announcer.delivered(shard, taken.len());
-        taken
+        let work = taken.iter().map(|announced| announced.work as usize).sum();
+        self.announcer.delivered(shard, taken.len(), work);
+        taken.into_iter().map(|announced| announced.envelope).collect()
     }
 
     pub(super) fn count(&self, metric: Metric) -> u64 {
