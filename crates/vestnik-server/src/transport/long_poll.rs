@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{self, Waker};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
@@ -16,6 +17,9 @@ use crate::respond::{self, Answer};
 use crate::shard::{CloseReason, REFUSAL_PAUSE, Shard};
 use crate::subscribe::Subscription;
 use crate::transport::Connection;
+
+/// The longest wait for a message that was announced but has not reached its shard.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
 /// The shard's half of a held poll.
 #[derive(Default)]
@@ -83,11 +87,19 @@ impl Shard {
         let key = self.subscribe(&subscription, Connection::Poll(Poll::default()));
         self.shared.metrics().increment(Metric::ConnectionsPolling);
         let mut held = Held { shard: Rc::clone(self), key, client, is_answered: false };
+        // Before anything waits for it: a message stored from now on is delivered, not stepped over.
+        let position = self.position(&subscription);
         self.replay(key, &subscription);
         let timing = &self.shared.options.timing;
         // A timeout is no failure: it ends the poll like any other way of having no news.
         let ended = tokio::time::timeout(timing.poll, self.news(key)).await.unwrap_or(None);
+        if position != self.position(&subscription) {
+            // Something for it is between the history and this shard.
+            let _ = tokio::time::timeout(ON_ITS_WAY, self.message(key)).await;
+        }
         held.is_answered = true;
+        // If its history is still being read, this drops what waits behind it.
+        self.state.borrow_mut().subscribers.deafen(key);
         let envelopes = self.take_messages(key);
         if !envelopes.is_empty() {
             return messages(subscription.framing, &envelopes);
@@ -98,7 +110,7 @@ impl Shard {
                 respond::poll_refused(StatusCode::BAD_REQUEST, "4011: Couldn't get last messages.")
             }
             Some(CloseReason::Stopping | CloseReason::SlowSubscriber) | None => {
-                respond::poll_ended(self.position(&subscription))
+                respond::poll_ended(position)
             }
         }
     }
@@ -140,6 +152,18 @@ impl Shard {
             task::Poll::Pending
         })
         .await
+    }
+
+    /// Waits until a message is there for a poll that ended without one.
+    async fn message(&self, key: SubscriberKey) {
+        const LOOK_AGAIN: Duration = Duration::from_millis(1);
+        let is_empty = || {
+            let state = &mut *self.state.borrow_mut();
+            state.subscribers.get(key).is_some_and(|subscriber| subscriber.outbox.is_empty())
+        };
+        while is_empty() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Everything that is ready for a poll.
