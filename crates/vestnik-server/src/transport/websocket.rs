@@ -195,8 +195,9 @@ impl WebSocket {
         metrics: &Metrics,
     ) -> io::Result<()> {
         let Some(first) = queue.pop() else { return Ok(()) };
-        if queue.peek().is_none() {
-            // The usual case: one ready frame, shared by everybody, written as it is.
+        if queue.peek().is_none() || self.is_large(&first) {
+            // The usual case: one ready frame, shared by everybody, written as it is. A large one
+            // never shares a write: its unsent rest would be copied for every slow connection.
             count_delivery(&first, metrics);
             *queue.rest_mut() = match first {
                 Item::Live(envelope) | Item::Replayed(envelope) => {
@@ -216,7 +217,9 @@ impl WebSocket {
                     self.append_messages(&envelope, queue, buffer, metrics);
                 }
             }
-            next = if buffer.len() < WRITE_MAX { queue.pop() } else { None };
+            let goes_on =
+                buffer.len() < WRITE_MAX && queue.peek().is_some_and(|item| !self.is_large(item));
+            next = if goes_on { queue.pop() } else { None };
         }
         metrics.increment(Metric::SocketWrites);
         let written = match self.stream.write(buffer) {
@@ -229,6 +232,17 @@ impl WebSocket {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         Ok(())
+    }
+
+    /// Whether an item fills a write of its own.
+    fn is_large(&self, item: &Item) -> bool {
+        let length = match item {
+            Item::Live(envelope) | Item::Replayed(envelope) => {
+                super::frame(self.framing, envelope).len()
+            }
+            Item::Frame(frame) => frame.len(),
+        };
+        length >= WRITE_MAX
     }
 
     /// Appends a message to `buffer`: a frame of its own, or with protobuf one batch together with
