@@ -41,10 +41,15 @@ pub(crate) struct Connection {
 impl Connection {
     /// Connects.
     pub(crate) fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the server accepts");
-        stream.set_read_timeout(Some(WAIT)).expect("a timeout");
-        stream.set_nodelay(true).expect("no delay");
-        Self { stream, received: Vec::new() }
+        Self::try_open(address).expect("the server accepts")
+    }
+
+    /// Connects, or says why not: the server may be down.
+    pub(crate) fn try_open(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(WAIT))?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, received: Vec::new() })
     }
 
     /// The socket itself, for what is special about a test.
