@@ -267,6 +267,33 @@ pub struct Assembler {
 struct Partial {
     kind: MessageType,
     payload: Vec<u8>,
+    /// How much of the payload is known to be UTF-8, if it is text.
+    checked: usize,
+}
+
+impl Partial {
+    /// Adds a fragment. Text is checked as far as it goes: what can never become UTF-8 is refused at
+    /// once, a character that is cut off at the end is left for the next fragment.
+    fn add(&mut self, fragment: &[u8]) -> Result<(), ProtocolError> {
+        self.payload.extend_from_slice(fragment);
+        if self.kind == MessageType::Binary {
+            return Ok(());
+        }
+        match std::str::from_utf8(&self.payload[self.checked..]) {
+            Ok(_) => self.checked = self.payload.len(),
+            Err(error) if error.error_len().is_none() => self.checked += error.valid_up_to(),
+            Err(_) => return Err(ProtocolError::NotUtf8),
+        }
+        Ok(())
+    }
+
+    /// The whole message.
+    fn finish(self) -> Result<Event<'static>, ProtocolError> {
+        if self.kind == MessageType::Text && self.checked < self.payload.len() {
+            return Err(ProtocolError::NotUtf8);
+        }
+        Ok(Event::Message(self.kind, Cow::Owned(self.payload)))
+    }
 }
 
 impl Assembler {
@@ -323,9 +350,9 @@ impl Assembler {
             Opcode::Binary => self.start(MessageType::Binary, is_final, payload),
             Opcode::Continuation => {
                 let partial = self.partial.as_mut().ok_or(ProtocolError::FragmentOutOfPlace)?;
-                partial.payload.extend_from_slice(payload);
+                partial.add(payload)?;
                 match self.partial.take_if(|_| is_final) {
-                    Some(whole) => message(whole.kind, Cow::Owned(whole.payload)),
+                    Some(whole) => whole.finish(),
                     None => Ok(Event::Fragment),
                 }
             }
@@ -345,18 +372,16 @@ impl Assembler {
             return Err(ProtocolError::FragmentOutOfPlace);
         }
         if is_final {
-            return message(kind, Cow::Borrowed(payload));
+            if kind == MessageType::Text && std::str::from_utf8(payload).is_err() {
+                return Err(ProtocolError::NotUtf8);
+            }
+            return Ok(Event::Message(kind, Cow::Borrowed(payload)));
         }
-        self.partial = Some(Box::new(Partial { kind, payload: payload.to_vec() }));
+        let mut partial = Partial { kind, payload: Vec::new(), checked: 0 };
+        partial.add(payload)?;
+        self.partial = Some(Box::new(partial));
         Ok(Event::Fragment)
     }
-}
-
-fn message(kind: MessageType, payload: Cow<'_, [u8]>) -> Result<Event<'_>, ProtocolError> {
-    if kind == MessageType::Text && std::str::from_utf8(&payload).is_err() {
-        return Err(ProtocolError::NotUtf8);
-    }
-    Ok(Event::Message(kind, payload))
 }
 
 fn close_reason(payload: &[u8]) -> Result<Option<CloseReason<'_>>, ProtocolError> {
