@@ -239,6 +239,12 @@ impl Announcer {
         }
     }
 
+    /// How many connections of `receiver` count against the limit, on all shards.
+    #[must_use]
+    pub fn counted(&self, receiver: Receiver) -> u32 {
+        self.listeners(receiver).counted
+    }
+
     /// A number for a new subscriber: larger than any given before, on all shards.
     #[must_use]
     pub fn next_serial(&self) -> u64 {

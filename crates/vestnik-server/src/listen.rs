@@ -246,11 +246,15 @@ impl Shard {
         let newcomer = {
             let state = &mut *self.state.borrow_mut();
             let Some(newcomer) = state.accepting.newcomers.get_mut(index) else { return };
+            let mut searched = newcomer.head.len();
             loop {
-                let is_over = newcomer.head.len() > head_max;
-                if is_over || (!newcomer.head.is_empty() && is_complete(&newcomer.head)) {
+                // An end may begin in what was looked at already; looking at all of it again for
+                // every byte of a slow client would be work it can make us do.
+                let fresh = &newcomer.head[searched.saturating_sub(3)..];
+                if is_complete(fresh) || newcomer.head.len() > head_max {
                     break;
                 }
+                searched = newcomer.head.len();
                 match newcomer.stream.read(&mut state.read_buffer) {
                     Ok(0) => {
                         state.accepting.newcomers.remove(index);
@@ -293,6 +297,9 @@ impl Shard {
         let mut headers = [httparse::EMPTY_HEADER; http::HEADERS_MAX];
         let mut request = httparse::Request::new(&mut headers);
         let Ok(httparse::Status::Complete(head_length)) = request.parse(head) else { return None };
+        if head_length > self.shared.options.limits.request_head {
+            return None;
+        }
         let header = |name: &str| {
             request
                 .headers
@@ -384,7 +391,7 @@ struct Opening {
     subscription: Subscription,
 }
 
-/// Whether a request head ends somewhere in `bytes`.
+/// Whether a request head ends somewhere in `bytes`: with an empty line. Lines may end in a bare LF.
 fn is_complete(bytes: &[u8]) -> bool {
-    bytes.windows(4).any(|window| window == b"\r\n\r\n") || bytes.windows(2).any(|w| w == b"\n\n")
+    bytes.windows(2).any(|it| it == b"\n\n") || bytes.windows(3).any(|it| it == b"\n\r\n")
 }

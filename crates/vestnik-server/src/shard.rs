@@ -29,7 +29,7 @@ use crate::admission::Admission;
 use crate::listen::Accepting;
 use crate::options::Options;
 use crate::subscribe::Subscription;
-use crate::transport::{Connection, Ended};
+use crate::transport::{Connection, Written};
 use crate::wheel::Wheel;
 
 /// What all shards share.
@@ -248,7 +248,7 @@ impl Shard {
         for count in 1..=SLICE {
             let Some(key) = state.subscribers.next_dirty() else { return };
             let Some(subscriber) = state.subscribers.get(key) else { continue };
-            let ended = match &mut subscriber.connection {
+            let written = match &mut subscriber.connection {
                 Connection::WebSocket(socket) => socket.write(
                     &mut subscriber.outbox,
                     &mut state.write_buffer,
@@ -256,13 +256,14 @@ impl Shard {
                 ),
                 Connection::Poll(poll) => {
                     poll.wake();
-                    Ended::No
+                    Written::Waits
                 }
-                Connection::BetweenPolls => Ended::No,
+                Connection::BetweenPolls => Written::Waits,
             };
-            match ended {
-                Ended::No => state.subscribers.release(key),
-                Ended::Yes => self.remove(state, key),
+            match written {
+                Written::Waits => state.subscribers.release(key),
+                Written::More => state.subscribers.touch(key),
+                Written::Ended => self.remove(state, key),
             }
             if count % LOOK == 0 && began.elapsed() >= SLICE_TIME {
                 return;
@@ -274,10 +275,15 @@ impl Shard {
     fn close_slow(&self) {
         let state = &mut *self.state.borrow_mut();
         while let Some(key) = state.subscribers.next_slow() {
-            self.shared.metrics().increment(Metric::SlowSubscribers);
-            tracing::warn!(conn = key.serial(), "slow subscriber closed");
-            self.close(state, key, CloseReason::SlowSubscriber);
+            self.slow(state, key);
         }
+    }
+
+    /// Closes a connection that reads too slowly.
+    pub(crate) fn slow(&self, state: &mut State, key: SubscriberKey) {
+        self.shared.metrics().increment(Metric::SlowSubscribers);
+        tracing::warn!(conn = key.serial(), "slow subscriber closed");
+        self.close(state, key, CloseReason::SlowSubscriber);
     }
 
     /// Handles what happened at the sockets; `true` when there may be more.
@@ -385,12 +391,16 @@ impl Shard {
         if let Some(receiver) = counted
             && count > self.shared.options.limits.connections_per_channel
         {
-            self.shared.metrics().increment(Metric::Evicted);
             if state.evictions.is_chase(receiver) {
+                self.shared.metrics().increment(Metric::Evicted);
                 self.refuse_later(state, key);
             } else {
                 self.spawn(Rc::clone(self).evict_earliest(receiver));
             }
+        }
+        if self.shared.stopping.is_cancelled() {
+            // It came in while the shard stopped, too late for the list of those to close.
+            self.close(state, key, CloseReason::Stopping);
         }
         key
     }
@@ -410,19 +420,23 @@ impl Shard {
         });
     }
 
-    /// Closes the oldest connection of a channel. Another eviction of the same channel
-    /// may be under way: then the next oldest is looked for.
+    /// Finds the oldest connection of a channel among all shards and closes it.
+    ///
+    /// Several newcomers may look at the same time and find the same one: who comes too late looks
+    /// again, as long as there are too many.
     async fn evict_earliest(self: Rc<Self>, receiver: Receiver) {
-        /// As many evictions of one channel at the same time are more than a burst of tabs.
-        const TRIES: usize = 1000;
+        const TRIES: usize = 16;
+        let limit = self.shared.options.limits.connections_per_channel;
         for _ in 0..TRIES {
+            if self.shared.hub.announcer().counted(receiver) <= limit {
+                return;
+            }
             let Some((shard, key)) = self.earliest_counted(receiver).await else { return };
             let (answer, answered) = oneshot::channel();
-            let command = Command::Evict(key, answer);
             // A shard that is gone has no connections left to close.
-            if self.shared.commands[shard].send(command).await.is_err()
-                || answered.await.unwrap_or(true)
-            {
+            let evict = self.shared.commands[shard].send(Command::Evict(key, answer)).await;
+            if evict.is_err() || answered.await == Ok(true) {
+                self.shared.metrics().increment(Metric::Evicted);
                 return;
             }
         }

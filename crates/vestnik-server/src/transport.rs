@@ -9,7 +9,7 @@ use vestnik_proto::query::Framing;
 use vestnik_proto::{json, protobuf, text};
 
 pub(crate) use long_poll::Poll;
-pub(crate) use websocket::{CLOSING_S, Deadline, Ended, WebSocket};
+pub(crate) use websocket::{CLOSING_S, Deadline, Ended, WebSocket, Written};
 
 /// What a shard keeps for one subscriber beside its channels and its outbox.
 pub(crate) enum Connection {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::{self, Read as _, Write as _};
-use std::net::IpAddr;
+use std::net::{IpAddr, Shutdown};
 use std::rc::Rc;
 
 use bytes::{Buf as _, Bytes};
@@ -27,6 +27,8 @@ pub(crate) const CLOSING_S: u64 = 10;
 const WRITE_MAX: usize = 64 * 1024;
 /// Reads from one connection before others get their turn.
 const READS: usize = 16;
+/// Writes to one connection before others get their turn.
+const WRITES: usize = 16;
 
 /// The parts of a request that make a handshake.
 pub(crate) struct HandshakeHead<'a> {
@@ -74,6 +76,17 @@ pub(crate) enum Ended {
     Yes,
 }
 
+/// What a write came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// Everything is written, or the socket says when it takes more.
+    Waits,
+    /// More is to be written, after others had their turn.
+    More,
+    /// The connection is over.
+    Ended,
+}
+
 /// What a deadline means for a connection.
 pub(crate) enum Deadline {
     /// Look again after this many seconds.
@@ -90,6 +103,13 @@ enum Closing {
     No,
     /// Our close frame is queued or sent; the peer's is awaited until this second.
     Ours {
+        until_s: u64,
+    },
+    /// The peer broke the protocol and nothing it says can be understood any more. Our side of the
+    /// socket is shut behind the close frame, and whatever comes in is thrown away until the peer
+    /// has gone or this second: closing earlier would reset the connection, and the peer might never
+    /// see why.
+    Failed {
         until_s: u64,
     },
     /// Both sides have said it: the socket goes as soon as everything is written.
@@ -153,14 +173,17 @@ impl WebSocket {
         self.end
     }
 
-    /// Writes as much of what waits as the kernel takes.
+    /// Writes of what waits as much as the kernel takes and others can wait for.
     pub(crate) fn write(
         &mut self,
         outbox: &mut Outbox,
         buffer: &mut Vec<u8>,
         metrics: &Metrics,
-    ) -> Ended {
-        while let Some(queue) = outbox.queue().filter(|queue| !queue.is_empty()) {
+    ) -> Written {
+        for _ in 0..WRITES {
+            let Some(queue) = outbox.queue().filter(|queue| !queue.is_empty()) else {
+                return self.written();
+            };
             let result = if queue.rest_mut().is_empty() {
                 self.write_items(queue, buffer, metrics)
             } else {
@@ -168,11 +191,25 @@ impl WebSocket {
             };
             match result {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ended::No,
-                Err(_) => return Ended::Yes,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Written::Waits,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Written::Ended,
             }
         }
-        if self.closing == Closing::Both { Ended::Yes } else { Ended::No }
+        Written::More
+    }
+
+    /// Nothing is left to write.
+    fn written(&self) -> Written {
+        match self.closing {
+            Closing::No | Closing::Ours { .. } => Written::Waits,
+            Closing::Failed { .. } => match self.stream.shutdown(Shutdown::Write) {
+                Ok(()) => Written::Waits,
+                // The peer was faster.
+                Err(_) => Written::Ended,
+            },
+            Closing::Both => Written::Ended,
+        }
     }
 
     fn write_rest(&mut self, queue: &mut Queue, metrics: &Metrics) -> io::Result<()> {
@@ -224,13 +261,18 @@ impl WebSocket {
         metrics.increment(Metric::SocketWrites);
         let written = match self.stream.write(buffer) {
             Ok(written) => written,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                0
+            }
             Err(error) => return Err(error),
         };
-        if written < buffer.len() {
-            *queue.rest_mut() = Bytes::copy_from_slice(&buffer[written..]);
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
+        // The rest is tried again: only a write that was refused is followed by an event.
+        *queue.rest_mut() = Bytes::copy_from_slice(&buffer[written..]);
         Ok(())
     }
 
@@ -291,8 +333,10 @@ impl WebSocket {
                 self.awaits_pong = true;
                 Deadline::Ping(codec::frame(Opcode::Ping, &[quirks::PING_PAYLOAD]))
             }
-            Closing::Ours { until_s } if now_s < until_s => Deadline::Later(until_s - now_s),
-            Closing::Ours { .. } | Closing::Both => Deadline::Dead,
+            Closing::Ours { until_s } | Closing::Failed { until_s } if now_s < until_s => {
+                Deadline::Later(until_s - now_s)
+            }
+            Closing::Ours { .. } | Closing::Failed { .. } | Closing::Both => Deadline::Dead,
         }
     }
 
@@ -362,6 +406,9 @@ impl Shard {
         bytes: &mut [u8],
     ) -> Ended {
         let Some(socket) = websocket(state, key) else { return Ended::Yes };
+        if matches!(socket.closing, Closing::Failed { .. } | Closing::Both) {
+            return Ended::No;
+        }
         let Some(mut partial) = socket.partial.take() else {
             let consumed = self.take_frames(state, key, bytes);
             return self.keep(state, key, consumed, |rest| Box::new(bytes[rest..].to_vec()));
@@ -369,8 +416,11 @@ impl Shard {
         partial.extend_from_slice(bytes);
         let consumed = self.take_frames(state, key, &mut partial);
         self.keep(state, key, consumed, |rest| {
-            partial.drain(..rest);
-            partial
+            if rest == 0 {
+                return partial;
+            }
+            // A copy, so that a large message that was taken does not keep its memory.
+            Box::new(partial[rest..].to_vec())
         })
     }
 
@@ -409,14 +459,14 @@ impl Shard {
                     if is_open || matches!(event, Event::Close(_)) {
                         self.act(state, key, event);
                     }
-                    if websocket(state, key).is_none_or(|s| s.closing == Closing::Both) {
+                    let closing = websocket(state, key).map(|socket| socket.closing);
+                    if matches!(closing, None | Some(Closing::Failed { .. } | Closing::Both)) {
                         return Consumed::All;
                     }
                 }
                 Err(error) => {
                     tracing::debug!(conn = key.serial(), %error, "protocol error of a client");
-                    self.close_with(state, key, error.close_code(), "");
-                    // Nothing that follows can be understood.
+                    self.fail(state, key, error.close_code());
                     return Consumed::All;
                 }
             }
@@ -430,14 +480,13 @@ impl Shard {
             Event::Fragment => {}
             Event::Pong(_) => socket.awaits_pong = false,
             Event::Ping(payload) => {
-                let pong = codec::frame(Opcode::Pong, &[payload]);
-                state.subscribers.send(key, pong);
+                state.subscribers.send(key, codec::frame(Opcode::Pong, &[payload]));
             }
             Event::Close(reason) => {
                 let echo = match (socket.closing, reason) {
                     (Closing::No, None) => Some(Bytes::from_static(&codec::CLOSE_WITHOUT_CODE)),
                     (Closing::No, Some(reason)) => Some(codec::close_frame(reason.code, "")),
-                    (Closing::Ours { .. } | Closing::Both, _) => None,
+                    (Closing::Ours { .. } | Closing::Failed { .. } | Closing::Both, _) => None,
                 };
                 if socket.closing == Closing::No {
                     socket.end = End::Client;
@@ -505,6 +554,19 @@ impl Shard {
     fn refuse_request(&self, state: &mut State, key: SubscriberKey, error: &RequestError) {
         tracing::debug!(conn = key.serial(), %error, "client request refused");
         self.close_with(state, key, error.code(), &error.to_string());
+    }
+
+    /// Closes a connection whose peer broke the protocol.
+    fn fail(&self, state: &mut State, key: SubscriberKey, code: u16) {
+        self.close_with(state, key, code, "");
+        let until_s = self.now_s() + CLOSING_S;
+        if let Some(socket) = websocket(state, key) {
+            socket.closing = Closing::Failed { until_s };
+            // No more is read: give back what was put aside.
+            socket.assembler = Assembler::new();
+        }
+        // When our close was sent before, there is nothing to write but the end to be seen.
+        state.subscribers.touch(key);
     }
 
     fn close_with(&self, state: &mut State, key: SubscriberKey, code: u16, text: &str) {
