@@ -13,3 +13,5 @@ mod shutdown;
 mod sign;
 mod traffic;
 mod websocket;
+mod websocket_protocol;
+mod wire;
