@@ -5,6 +5,7 @@ mod chaos;
 mod clients;
 mod command_line;
 mod delivery;
+mod portal;
 mod pressure;
 mod raw;
 mod sdk;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::clients::{Client, Kind, Transport, settings, slow};
+use crate::portal;
 use crate::raw::{self, publish};
 use crate::server::TestServer;
 use crate::sign::Pair;
@@ -23,21 +24,25 @@ const ME: u64 = 7;
 const OTHER: u64 = 8;
 const SHARED: u64 = 99;
 
-/// Settings of user 7, as the portal of a site gives them (clients.md §2.2).
+/// Settings of user 7, with the configuration that the portal of a site would give.
 fn portal(server: &TestServer, version: u8, transport: Transport) -> Value {
-    let (me, other, shared) = (Pair::new(ME), Pair::new(OTHER), Pair::new(SHARED));
-    // Generation 3 has no public channels.
-    let private = if version >= 4 {
-        json!({"id": me.signed(), "public_id": me.public_signed()})
-    } else {
-        json!({"id": me.private_signed(), "public_id": ""})
-    };
-    let channels = json!({"shared": {"id": shared.private_signed()}, "private": private});
-    let mut settings = settings(version, &server.address().to_string(), transport, &channels);
-    settings["publicChannels"] = json!({
-        "8": {"user_id": 8, "public_id": other.public.to_string(),
-              "signature": other.public_signed().split_once('.').expect("signed").1},
-    });
+    let address = server.address();
+    let mut configuration =
+        portal::configuration(address, version, ME, Pair::new(SHARED), &[OTHER]);
+    let channels = configuration["channels"].take();
+    let mut settings = settings(version, &address.to_string(), transport, &channels);
+    // The driver dates channels itself: those of the generator are fixed.
+    for channel in ["shared", "private"] {
+        for date in ["start", "end"] {
+            settings["channels"][channel].as_object_mut().expect("a channel").remove(date);
+        }
+    }
+    if version >= 4 {
+        let other = &configuration["publicChannels"]["8"];
+        settings["publicChannels"] = json!({"8": {
+            "user_id": 8, "public_id": other["public_id"], "signature": other["signature"],
+        }});
+    }
     settings
 }
 
@@ -83,6 +88,7 @@ fn no_duplicates(client: &mut Client) {
 }
 
 /// Runs one story for every way; a failure names the way.
+#[expect(clippy::print_stdout, reason = "shown by the test runner with a failure")]
 fn for_each_way(story: impl Fn(Kind, u8, Transport)) {
     if !slow() {
         return;
