@@ -1,27 +1,30 @@
 //! Requests that are not the opening of a WebSocket connection: one hyper connection each, its
 //! service, and the way from a request to its handler.
 
-use std::io;
+mod stream;
+
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
+use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
+use vestnik_core::metric::Metric;
 use vestnik_proto::quirks;
+
+use self::stream::{Stream, Watch};
 
 use crate::publish::TextPublish;
 use crate::respond::{self, Answer};
 use crate::route::Route;
-use crate::shard::Shard;
+use crate::shard::{Shard, Shared};
 use crate::transport::websocket;
 
 /// The most header lines of a request.
@@ -54,66 +57,49 @@ pub(crate) fn escape_target(head: &mut Vec<u8>) {
     *head = escaped;
 }
 
-/// A stream some bytes of which were read already.
-struct Rewound {
-    read: Bytes,
-    stream: TcpStream,
-}
-
-impl AsyncRead for Rewound {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.read.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(context, into);
-        }
-        let length = self.read.len().min(into.remaining());
-        into.put_slice(&self.read[..length]);
-        self.read.advance(length);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Rewound {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
 /// Why a request gets no answer: its connection is closed instead.
 #[derive(Debug, thiserror::Error)]
 enum NoAnswer {
     #[error("the request body paused for too long")]
     Silence,
-    #[error("the request body ended early")]
-    Cut(#[source] hyper::Error),
+    #[error("the client of a poll is gone")]
+    Gone,
 }
 
 /// Why a body was not taken.
 enum BodyError {
     TooLarge,
-    Lost(NoAnswer),
+    /// It ended before its announced length, or is wrongly chunked.
+    Cut(hyper::Error),
+    Silent,
 }
 
 /// Where a request comes from.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Origin {
     peer: SocketAddr,
     listener: usize,
+    watch: Watch,
+}
+
+impl Shared {
+    /// Counts and logs a caller without trust (README D15). Anybody can be one at any rate, so only
+    /// one in a minute is warned of.
+    fn trust_refused(&self, client: IpAddr, route: Route) {
+        const SAY_AGAIN_S: u64 = 60;
+        self.metrics().increment(Metric::TrustRefused);
+        let now_s = self.hub.clock().unix_s();
+        if now_s < self.distrust_said.load(Ordering::Relaxed) + SAY_AGAIN_S {
+            tracing::debug!(%client, ?route, "trusted route refused");
+            return;
+        }
+        self.distrust_said.store(now_s, Ordering::Relaxed);
+        tracing::warn!(
+            %client,
+            ?route,
+            "trusted route refused; add the address to trusted.allow if it is your site"
+        );
+    }
 }
 
 impl Shard {
@@ -132,20 +118,25 @@ impl Shard {
                 return;
             }
         };
-        let origin = Origin { peer, listener };
+        let options = &self.shared.options;
+        let stream = Stream::new(stream, read, options.timing.body);
+        let origin = Origin { peer, listener, watch: stream.watch() };
         let shard = Rc::clone(self);
         let service = hyper::service::service_fn(move |request| {
-            let shard = Rc::clone(&shard);
-            async move { shard.handle(origin, request).await }
+            let (shard, origin) = (Rc::clone(&shard), origin.clone());
+            async move { shard.handle(&origin, request).await }
         });
-        let options = &self.shared.options;
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(options.timing.keep_alive)
-            .max_buf_size(options.limits.request_head.max(8192))
+            // Room to read a head that is over the limit, so that it gets the right answer.
+            .max_buf_size(options.limits.request_head.saturating_mul(4).max(8192))
             .max_headers(HEADERS_MAX)
             .title_case_headers(true)
-            .serve_connection(TokioIo::new(Rewound { read, stream }), service)
+            // A publisher that closes after sending still gets its messages published; polls
+            // look for themselves whether their client is there.
+            .half_close(true)
+            .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let stopping = self.shared.stopping.clone();
         self.spawn(async move {
@@ -158,28 +149,51 @@ impl Shard {
                 }
             };
             if let Err(error) = served {
-                tracing::debug!(%error, peer = %origin.peer, "connection ended");
+                tracing::debug!(%error, %peer, "connection ended");
             }
         });
     }
 
     async fn handle(
         self: &Rc<Self>,
-        origin: Origin,
+        origin: &Origin,
         request: Request<Incoming>,
     ) -> Result<Answer, NoAnswer> {
-        let is_old = request.version() < Version::HTTP_11;
-        let mut answer = self.answer(origin, request).await?;
-        if is_old {
-            // Its client reads until the connection ends.
+        // A client of HTTP/1.0 reads until the connection ends. And whatever follows a
+        // chunked body is not looked at: were there a length too, a proxy may have gone by that, and
+        // what it takes for the body's end would be somebody's next request.
+        let version = request.version();
+        let is_last =
+            version < Version::HTTP_11 || request.headers().contains_key(TRANSFER_ENCODING);
+        let mut answer = match self.oversize(&request) {
+            Some(answer) => self.refuse(request, answer).await,
+            None => self.answer(origin, request).await?,
+        };
+        if is_last {
+            // Otherwise hyper adds `keep-alive` to the answers of old clients that asked for it.
+            *answer.version_mut() = version;
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(answer)
     }
 
+    /// The answer to a head over its limit (README D18).
+    fn oversize(&self, request: &Request<Incoming>) -> Option<Answer> {
+        let limit = self.shared.options.limits.request_head;
+        let line = request.method().as_str().len() + target(request).len() + " HTTP/1.1\r\n".len();
+        let headers = request.headers().iter();
+        let headers: usize =
+            headers.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
+        if line > limit {
+            return Some(respond::head_too_large(StatusCode::URI_TOO_LONG));
+        }
+        let is_over = line + headers > limit;
+        is_over.then(|| respond::head_too_large(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
+    }
+
     async fn answer(
         self: &Rc<Self>,
-        origin: Origin,
+        origin: &Origin,
         request: Request<Incoming>,
     ) -> Result<Answer, NoAnswer> {
         let is_handshake = request
@@ -195,11 +209,23 @@ impl Shard {
         if is_handshake && request.headers().contains_key(UPGRADE) {
             return Ok(self.handshake(origin, request, &target));
         }
-        let Some((route, rest)) = route else { return Ok(respond::not_found()) };
+        let Some((route, rest)) = route else {
+            return Ok(self.refuse(request, respond::not_found()).await);
+        };
         let client = self.client(origin.peer.ip(), &request);
         let raw_query = target.split_once('?').map_or("", |(_, query)| query);
         match (route, request.method()) {
-            (Route::Subscribe, &Method::GET) => Ok(self.poll(client, &target).await),
+            (Route::Subscribe, &Method::GET) => {
+                // A body says nothing, but the next request of the connection comes behind it.
+                if let Err(error) = self.body(request, self.shared.options.limits.max_payload).await
+                {
+                    return error.answer();
+                }
+                tokio::select! {
+                    answer = self.poll(client, &target) => Ok(answer),
+                    () = origin.watch.gone() => Err(NoAnswer::Gone),
+                }
+            }
             (Route::Subscribe, &Method::OPTIONS) => Ok(respond::preflight()),
             (Route::ClientPublish, &Method::POST) => {
                 let limit = self.shared.options.limits.max_payload;
@@ -215,7 +241,7 @@ impl Shard {
             (Route::Publish, &Method::GET | &Method::POST)
             | (Route::ServerStat | Route::Metrics, &Method::GET) => {
                 if !self.is_trusted(client, route, rest) {
-                    return Ok(respond::untrusted());
+                    return Ok(self.refuse(request, respond::untrusted()).await);
                 }
                 self.trusted(route, raw_query, request).await
             }
@@ -227,7 +253,7 @@ impl Shard {
                 | Route::ServerStat
                 | Route::Metrics,
                 _,
-            ) => Ok(respond::not_found()),
+            ) => Ok(self.refuse(request, respond::not_found()).await),
         }
     }
 
@@ -237,12 +263,7 @@ impl Shard {
         if trust.allows(client) || (route == Route::Publish && trust.has_secret(rest)) {
             return true;
         }
-        self.shared.metrics().increment(vestnik_core::metric::Metric::TrustRefused);
-        tracing::warn!(
-            %client,
-            ?route,
-            "trusted route refused; add the address to trusted.allow if it is your site"
-        );
+        self.shared.trust_refused(client, route);
         false
     }
 
@@ -287,7 +308,7 @@ impl Shard {
     fn metrics_page(&self) -> Answer {
         const PROMETHEUS: HeaderValue =
             HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-        respond::answer(StatusCode::OK, PROMETHEUS, self.shared.metrics().render())
+        respond::private(StatusCode::OK, PROMETHEUS, self.shared.metrics().render())
     }
 
     /// The address a request really comes from.
@@ -301,7 +322,7 @@ impl Shard {
     /// A handshake that comes as a later request of a connection, or that must be refused.
     fn handshake(
         self: &Rc<Self>,
-        origin: Origin,
+        origin: &Origin,
         mut request: Request<Incoming>,
         target: &str,
     ) -> Answer {
@@ -324,12 +345,15 @@ impl Shard {
         let upgraded = hyper::upgrade::on(&mut request);
         let shard = Rc::clone(self);
         self.spawn(async move {
-            let stream = match upgraded.await.map(|io| io.downcast::<TokioIo<Rewound>>()) {
+            let stream = match upgraded.await.map(|io| io.downcast::<TokioIo<Stream>>()) {
                 Ok(Ok(parts)) => parts,
                 Ok(Err(_)) | Err(_) => return,
             };
             let mut received = stream.read_buf.to_vec();
-            let Rewound { read, stream } = stream.io.into_inner();
+            let Some((read, stream)) = stream.io.into_inner().into_parts() else {
+                tracing::error!("a connection is still watched after its handshake");
+                return;
+            };
             received.extend_from_slice(&read);
             match stream.into_std() {
                 Ok(stream) => {
@@ -353,27 +377,34 @@ impl Shard {
 
     /// Reads a request body of at most `limit` bytes, with a pause of at most the body timeout.
     async fn body(&self, request: Request<Incoming>, limit: usize) -> Result<Bytes, BodyError> {
+        /// A body that never pauses for long, but never ends either, gets this many pauses.
+        const PAUSES: u32 = 15;
         let announced = request
             .headers()
             .get(CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        let waits = waits_for_consent(&request);
         let mut body = request.into_body();
-        let is_over = |length: usize| length > limit;
         if announced.is_some_and(|length| length > limit as u64) {
-            return Err(self.discard(body).await);
+            if !waits {
+                self.discard(&mut body).await;
+            }
+            return Err(BodyError::TooLarge);
         }
         let mut first = Bytes::new();
         let mut gathered = BytesMut::new();
         let pause = self.shared.options.timing.body;
+        let until = Instant::now() + pause.saturating_mul(PAUSES);
         while !body.is_end_stream() {
-            let frame = tokio::time::timeout(pause, body.frame())
+            let silent_at = until.min(Instant::now() + pause);
+            let frame = tokio::time::timeout_at(silent_at, body.frame())
                 .await
-                .map_err(|_| BodyError::Lost(NoAnswer::Silence))?;
+                .map_err(|_| BodyError::Silent)?;
             let Some(frame) = frame else { break };
-            let frame = frame.map_err(|error| BodyError::Lost(NoAnswer::Cut(error)))?;
-            let Ok(data) = frame.into_data() else { continue };
-            if is_over(first.len() + gathered.len() + data.len()) {
-                return Err(self.discard(body).await);
+            let Ok(data) = frame.map_err(BodyError::Cut)?.into_data() else { continue };
+            if first.len() + gathered.len() + data.len() > limit {
+                self.discard(&mut body).await;
+                return Err(BodyError::TooLarge);
             }
             // Nearly every body comes in one piece, which is then not copied.
             if first.is_empty() && gathered.is_empty() {
@@ -386,31 +417,57 @@ impl Shard {
         Ok(if gathered.is_empty() { first } else { gathered.freeze() })
     }
 
-    /// Reads on for a moment after a body turned out too large: a caller that is still writing would
-    /// otherwise see a reset connection instead of the answer.
-    async fn discard(&self, mut body: Incoming) -> BodyError {
+    /// Answers a request whatever its body says. A connection whose body was not read to its end is
+    /// closed.
+    async fn refuse(&self, request: Request<Incoming>, mut answer: Answer) -> Answer {
+        let waits = waits_for_consent(&request);
+        let mut body = request.into_body();
+        if !waits {
+            self.discard(&mut body).await;
+        }
+        if !body.is_end_stream() {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
+    }
+
+    /// Reads on for a moment what nobody wants: a caller that is still writing would otherwise see a
+    /// reset connection instead of the answer.
+    async fn discard(&self, body: &mut Incoming) {
         const BYTES_MAX: usize = 64 * 1024 * 1024;
         const MOMENT: Duration = Duration::from_secs(5);
         let read_on = async {
             let mut discarded = 0;
-            while let Some(Ok(frame)) = body.frame().await {
+            while !body.is_end_stream()
+                && discarded <= BYTES_MAX
+                && let Some(Ok(frame)) = body.frame().await
+            {
                 discarded += frame.data_ref().map_or(0, Bytes::len);
-                if discarded > BYTES_MAX {
-                    break;
-                }
             }
         };
         // Whatever the caller does, the answer is the same.
         let _ = tokio::time::timeout(MOMENT, read_on).await;
-        BodyError::TooLarge
     }
+}
+
+/// Whether the caller sends its body only when it is told to go on. Reading the body tells
+/// it; an answer without reading spares it the body.
+fn waits_for_consent(request: &Request<Incoming>) -> bool {
+    request
+        .headers()
+        .get(EXPECT)
+        .is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 impl BodyError {
     fn answer(self) -> Result<Answer, NoAnswer> {
         match self {
             Self::TooLarge => Ok(respond::too_large()),
-            Self::Lost(error) => Err(error),
+            Self::Cut(error) => {
+                tracing::debug!(%error, "request body cut");
+                Ok(respond::malformed())
+            }
+            Self::Silent => Err(NoAnswer::Silence),
         }
     }
 }

@@ -27,6 +27,16 @@ impl Shared {
             ..RequestLimits::default()
         }
     }
+
+    /// Counts and logs a refused request. Anybody can send one as a client, but the back end should
+    /// not.
+    fn request_refused(&self, error: &RequestError, caller: Caller<'_>) {
+        self.metrics().increment(Metric::Refused);
+        match caller {
+            Caller::Backend => tracing::warn!(%error, "request of the back end refused"),
+            Caller::Client { .. } => tracing::debug!(%error, "request of a client refused"),
+        }
+    }
 }
 
 /// What a text publish says beside its body.
@@ -89,21 +99,21 @@ impl Shard {
     pub(crate) async fn publish_binary(self: &Rc<Self>, body: Bytes) -> Answer {
         match self.decode_requests(&body, Caller::Backend) {
             Ok(requests) => self.serve_requests(requests).await,
-            Err(error) => self.refuse(&error),
+            Err(error) => respond::refused(error.to_string()),
         }
     }
 
-    /// Decodes and checks a batch; counts its requests, and those that cannot be served although the
+    /// Decodes and checks a batch; counts its requests, and those that cannot be served, even if the
     /// first one can.
     pub(crate) fn decode_requests(
         &self,
         body: &Bytes,
         caller: Caller<'_>,
     ) -> Result<Vec<Request>, RequestError> {
-        let decoded = protobuf::decode_request_batch(body, caller, &self.shared.request_limits())?;
+        let decoded = protobuf::decode_request_batch(body, caller, &self.shared.request_limits())
+            .inspect_err(|error| self.shared.request_refused(error, caller))?;
         for error in &decoded.rejected {
-            self.shared.metrics().increment(Metric::Refused);
-            tracing::warn!(%error, "later request of a batch refused");
+            self.shared.request_refused(error, caller);
         }
         for request in &decoded.requests {
             self.shared.hub.stats().count_request(match request {
@@ -127,26 +137,21 @@ impl Shard {
         });
         match self.decode_client_requests(&body, author) {
             Ok(requests) => self.serve_requests(requests).await,
-            Err(error) => self.refuse(&error),
+            Err(error) => respond::refused(error.to_string()),
         }
     }
 
-    fn refuse(&self, error: &RequestError) -> Answer {
-        self.shared.metrics().increment(Metric::Refused);
-        tracing::warn!(%error, "request refused");
-        respond::refused(error.to_string())
-    }
-
     /// Serves all requests of a batch. Messages are answered with an empty body, questions
-    /// with one batch of answers.
+    /// with one batch of answers; but with 503 when any message could not be stored.
     async fn serve_requests(self: &Rc<Self>, requests: Vec<Request>) -> Answer {
         let mut answers = Vec::new();
+        let mut failed = None;
         for request in requests {
             match request {
                 Request::Publish(drafts) => {
                     let answer = self.publish(drafts).await;
                     if answer.status() != StatusCode::OK {
-                        return answer;
+                        failed = Some(answer);
                     }
                 }
                 Request::ChannelStats(channels) => {
@@ -157,6 +162,9 @@ impl Shard {
                     answers.extend_from_slice(&protobuf::server_stats(stats));
                 }
             }
+        }
+        if let Some(answer) = failed {
+            return answer;
         }
         if answers.is_empty() {
             return respond::taken();

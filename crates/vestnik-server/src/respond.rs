@@ -39,17 +39,34 @@ pub(crate) fn not_found() -> Answer {
     answer(StatusCode::NOT_FOUND, TEXT, Bytes::new())
 }
 
+/// An answer for callers on the same origin only.
+pub(crate) fn private(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Answer {
+    let mut answer = answer(status, kind, body);
+    answer.headers_mut().remove(ACCESS_CONTROL_ALLOW_ORIGIN);
+    answer
+}
+
 /// 403 for a trusted route: the address is not on the list (README D15).
 pub(crate) fn untrusted() -> Answer {
-    let mut answer = Response::new(Full::default());
-    *answer.status_mut() = StatusCode::FORBIDDEN;
-    answer.headers_mut().insert(CONTENT_TYPE, TEXT);
-    answer
+    private(StatusCode::FORBIDDEN, TEXT, Bytes::new())
 }
 
 /// 413; the connection ends, since the rest of the body is not read.
 pub(crate) fn too_large() -> Answer {
-    let mut answer = answer(StatusCode::PAYLOAD_TOO_LARGE, TEXT, Bytes::new());
+    closing(answer(StatusCode::PAYLOAD_TOO_LARGE, TEXT, Bytes::new()))
+}
+
+/// 400 for a request that is not whole; the connection ends (queue-server.md §4.11).
+pub(crate) fn malformed() -> Answer {
+    closing(answer(StatusCode::BAD_REQUEST, TEXT, Bytes::new()))
+}
+
+/// 414 or 431: the head of a request is over its limit; the connection ends (README D18).
+pub(crate) fn head_too_large(status: StatusCode) -> Answer {
+    closing(answer(status, TEXT, Bytes::new()))
+}
+
+fn closing(mut answer: Answer) -> Answer {
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     answer
 }

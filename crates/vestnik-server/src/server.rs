@@ -66,6 +66,7 @@ impl Server {
             commands: commands.into(),
             stopping: CancellationToken::new(),
             hinted: std::sync::atomic::AtomicU64::new(0),
+            distrust_said: std::sync::atomic::AtomicU64::new(0),
         });
         let mut server = Self { shared, addresses, threads: Vec::new() };
         for ((number, listeners), commands) in shards.into_iter().zip(sockets).zip(inboxes) {

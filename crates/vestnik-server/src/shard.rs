@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) stopping: CancellationToken,
     /// When the hint about unsigned ids was last logged, in seconds since 1970.
     pub(crate) hinted: AtomicU64,
+    /// When a caller without trust was last warned of, in seconds since 1970.
+    pub(crate) distrust_said: AtomicU64,
 }
 
 impl Shared {
