@@ -61,15 +61,21 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
 struct StopSignals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    /// Does not end it: caught, a write over the limit of file sizes (`ulimit -f`) fails and is
+    /// answered like one to a full disk (README D6).
+    _file_size: tokio::signal::unix::Signal,
 }
 
 impl StopSignals {
     fn new() -> anyhow::Result<Self> {
+        /// `SIGXFSZ` of Linux.
+        const FILE_SIZE: i32 = 25;
         use tokio::signal::unix::{SignalKind, signal};
         let catch = |kind| signal(kind).context("cannot watch for signals");
         Ok(Self {
             terminate: catch(SignalKind::terminate())?,
             interrupt: catch(SignalKind::interrupt())?,
+            _file_size: catch(SignalKind::from_raw(FILE_SIZE))?,
         })
     }
 
@@ -92,6 +98,9 @@ fn start_log(log: &config::Log) {
     let lines = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr)
+        // Otherwise a full disk or a closed pipe behind standard error would be reported there, and
+        // failing to do so ends the thread that wrote the line (W-37).
+        .log_internal_errors(false)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal());
     match log.format {
