@@ -87,6 +87,8 @@ pub struct Options {
     pub message_ttl: Expiry,
     /// Whether the statistics say that this process is one of a cluster.
     pub cluster_mode: bool,
+    /// What the statistics say of limits beside those in force: members of an imported file.
+    pub other_limits: serde_json::Map<String, serde_json::Value>,
     /// How this process calls itself in the statistics.
     pub process_unique_id: String,
 }

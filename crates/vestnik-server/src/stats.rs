@@ -78,7 +78,7 @@ struct ServerStats<'a> {
     date: u64,
     process_unique_id: &'a str,
     channels: usize,
-    limits: StatsLimits,
+    limits: StatsLimits<'a>,
     cluster_mode: bool,
     websockets: u64,
     pollings: u64,
@@ -87,11 +87,14 @@ struct ServerStats<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct StatsLimits {
+struct StatsLimits<'a> {
     max_payload: usize,
     max_conn_per_channel: u32,
     max_messages_per_request: usize,
     max_channels_per_request: usize,
+    /// Members of an imported file that have no effect, as the originals repeat them.
+    #[serde(flatten)]
+    other: &'a serde_json::Map<String, serde_json::Value>,
 }
 
 #[derive(Serialize)]
@@ -123,6 +126,7 @@ impl Shared {
                 max_conn_per_channel: limits.connections_per_channel,
                 max_messages_per_request: limits.messages_per_request,
                 max_channels_per_request: limits.channels_per_request,
+                other: &self.options.other_limits,
             },
             cluster_mode: self.options.cluster_mode,
             websockets: self.metrics().get(Metric::ConnectionsWebSocket),

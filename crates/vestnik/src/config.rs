@@ -70,6 +70,8 @@ pub(crate) struct Server {
     pub(crate) drain_per_10000: Duration,
     /// Whether an imported file says that it is one process of a cluster; statistics show it.
     pub(crate) cluster_mode: bool,
+    /// Members of `limits` in imported files that mean nothing here; statistics repeat them.
+    pub(crate) other_limits: serde_json::Map<String, serde_json::Value>,
 }
 
 /// One socket that takes connections.
@@ -425,6 +427,7 @@ impl Config {
                 public_url: build.public_url(),
                 drain_per_10000: layers.time("server.drain"),
                 cluster_mode: imported.cluster_mode,
+                other_limits: imported.other_limits,
             },
         };
         let Build { problems, warnings, .. } = build;

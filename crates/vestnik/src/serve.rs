@@ -211,6 +211,7 @@ fn options(config: &Config, keys: KeyRing) -> Options {
         tenant: Tenant { keys, missing_expiry: config.missing_expiry },
         message_ttl: Expiry::new(config.history.message_ttl.as_secs(), Expiry::MAX),
         cluster_mode: config.server.cluster_mode,
+        other_limits: config.server.other_limits.clone(),
         process_unique_id: process_unique_id(),
     }
 }

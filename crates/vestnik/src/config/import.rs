@@ -134,6 +134,8 @@ pub(crate) struct Imported {
     pub(crate) listeners: Vec<Listener>,
     /// Whether one of them is a process of a cluster.
     pub(crate) cluster_mode: bool,
+    /// Members of `limits` that mean nothing here; statistics repeat them.
+    pub(crate) other_limits: Map<String, Json>,
     /// What keeps the program from starting.
     pub(crate) problems: Vec<Problem>,
     /// What is different here.
@@ -477,6 +479,11 @@ impl Import {
     }
 
     fn limits(&mut self, layers: &mut Layers, file: &Path, limits: Option<&Map<String, Json>>) {
+        for (name, value) in limits.into_iter().flatten() {
+            if LIMITS.iter().all(|(known, _)| known != name) {
+                self.result.other_limits.entry(name).or_insert_with(|| value.clone());
+            }
+        }
         for (name, to) in LIMITS {
             let from = format!("limits.{name}");
             match limits.and_then(|it| it.get(name)).map(|it| (it, whole(it))) {

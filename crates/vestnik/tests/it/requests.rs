@@ -282,6 +282,26 @@ fn q_059_w_039_an_id_that_is_not_16_bytes_long_is_4019_whoever_sends_it() {
 }
 
 #[test]
+fn w_039_a_client_frame_without_a_mask_is_a_protocol_error() {
+    let server = TestServer::start();
+    let mut connection = raw::Connection::open(server.address());
+    let target = format!("/subws/?CHANNEL_ID={}", Pair::new(1).private_signed());
+    connection.send(crate::websocket::handshake(&target));
+    assert_eq!(connection.answer().status, 101);
+    // A whole text frame "x", not masked.
+    connection.send([0x81, 0x01, b'x']);
+    let (mut stream, mut received) = connection.into_parts();
+    while received.len() < 4 {
+        let mut buffer = [0; 16];
+        let read = std::io::Read::read(&mut stream, &mut buffer).expect("a close frame");
+        assert!(read > 0, "closed without a word");
+        received.extend_from_slice(&buffer[..read]);
+    }
+    assert_eq!(received[0], 0x88, "a close frame");
+    assert_eq!(received[2..4], 1002_u16.to_be_bytes());
+}
+
+#[test]
 fn q_060_q_061_the_back_end_reaches_public_channels_unsigned_and_speaks_for_itself() {
     let server = TestServer::start();
     let pair = Pair::new(1);

@@ -185,10 +185,11 @@ struct Imported {
 fn q_153_q_191_w_038_limits_and_slips_of_an_imported_file() {
     let (mut child, address, import) = imported(
         "127.0.0.1",
-        r#","limits":{"maxPayload":5000,"maxRequestsPerSecond":50},"storage":{"messageTLL":5}"#,
+        r#","limits":{"maxPayload":5000,"maxRequestsPerSecond":50,"own":[1]},"storage":{"messageTLL":5}"#,
     );
     let stats = raw::get(address, "/server-stat/").text().to_owned();
-    assert!(stats.contains(r#""limits":{"maxPayload":5000,"maxConnPerChannel":100,"#), "{stats}");
+    let expected = r#""limits":{"maxPayload":5000,"maxConnPerChannel":100,"maxMessagesPerRequest":100,"maxChannelsPerRequest":100,"maxRequestsPerSecond":50,"own":[1]}"#;
+    assert!(stats.contains(expected), "{stats}");
     child.kill().expect("it runs");
     wait_for(&mut child);
     let log = import.log.join().expect("the log is read");
