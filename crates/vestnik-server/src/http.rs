@@ -13,6 +13,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRAD
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -21,11 +22,12 @@ use vestnik_proto::quirks;
 
 use self::stream::{Stream, Watch};
 
+use crate::listen::Handshake;
 use crate::publish::TextPublish;
 use crate::respond::{self, Answer};
 use crate::route::Route;
 use crate::shard::{Shard, Shared};
-use crate::transport::websocket;
+use crate::transport::{Connection, Poll, websocket};
 
 /// The most header lines of a request.
 pub(crate) const HEADERS_MAX: usize = 64;
@@ -344,25 +346,16 @@ impl Shard {
         };
         let upgraded = hyper::upgrade::on(&mut request);
         let shard = Rc::clone(self);
+        let key = self.subscribe(&subscription, Connection::Poll(Poll::default()));
         self.spawn(async move {
-            let stream = match upgraded.await.map(|io| io.downcast::<TokioIo<Stream>>()) {
-                Ok(Ok(parts)) => parts,
-                Ok(Err(_)) | Err(_) => return,
-            };
-            let mut received = stream.read_buf.to_vec();
-            let Some((read, stream)) = stream.io.into_inner().into_parts() else {
-                tracing::error!("a connection is still watched after its handshake");
-                return;
-            };
-            received.extend_from_slice(&read);
-            match stream.into_std() {
-                Ok(stream) => {
-                    let stream = mio::net::TcpStream::from_std(stream);
-                    shard.open_websocket(stream, client, None, &subscription, received);
-                    shard.wake();
-                }
-                Err(error) => tracing::debug!(%error, "connection lost at its handshake"),
+            if let Some((stream, received)) = detached(upgraded).await {
+                let handshake = Handshake::Answered(key);
+                shard.open_websocket(stream, client, handshake, &subscription, received);
+            } else {
+                tracing::debug!(%client, "connection lost at its handshake");
+                shard.state.borrow_mut().subscribers.unsubscribe(key);
             }
+            shard.wake();
         });
         let mut answer = Answer::default();
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -470,6 +463,15 @@ impl BodyError {
             Self::Silent => Err(NoAnswer::Silence),
         }
     }
+}
+
+/// The socket of a connection that hyper has let go, and what was read from it already.
+async fn detached(upgraded: OnUpgrade) -> Option<(mio::net::TcpStream, Vec<u8>)> {
+    let parts = upgraded.await.ok()?.downcast::<TokioIo<Stream>>().ok()?;
+    let mut received = parts.read_buf.to_vec();
+    let (read, stream) = parts.io.into_inner().into_parts()?;
+    received.extend_from_slice(&read);
+    Some((mio::net::TcpStream::from_std(stream.into_std().ok()?), received))
 }
 
 /// The request target as it was sent. Absolute forms keep their scheme and thus match no route

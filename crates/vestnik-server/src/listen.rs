@@ -10,6 +10,7 @@ use mio::{Interest, Registry, Token};
 use slab::Slab;
 use socket2::{Domain, Protocol, Socket, Type};
 use vestnik_core::metric::Metric;
+use vestnik_hub::SubscriberKey;
 
 use crate::http;
 use crate::options::Listener;
@@ -281,7 +282,8 @@ impl Shard {
         if let Some(opening) = self.opening(listener, peer, &head) {
             let rest = head.split_off(opening.head_length);
             let Opening { answer, subscription, client, .. } = opening;
-            self.open_websocket(stream, client, Some(answer), &subscription, rest);
+            let handshake = Handshake::Answer(answer);
+            self.open_websocket(stream, client, handshake, &subscription, rest);
             return;
         }
         if let Err(error) = self.state.borrow().registry.deregister(&mut stream) {
@@ -330,28 +332,37 @@ impl Shard {
         Some(Opening { head_length, client, answer, subscription })
     }
 
-    /// Begins a WebSocket connection whose handshake was accepted. `answer`: the handshake's, when it
-    /// was not sent yet; it leaves together with what the client missed. `received`: what came behind
-    /// the request.
+    /// Begins a WebSocket connection whose handshake was accepted. `received`: what came behind the
+    /// request.
     pub(crate) fn open_websocket(
         self: &Rc<Self>,
         stream: TcpStream,
         client: IpAddr,
-        answer: Option<Bytes>,
+        handshake: Handshake,
         subscription: &Subscription,
         mut received: Vec<u8>,
     ) {
-        let is_registered = answer.is_some();
         let is_admitted = self.shared.admission.enter(client);
         let socket = WebSocket::new(stream, subscription, is_admitted.then_some(client));
         self.shared.metrics().increment(Metric::ConnectionsWebSocket);
-        let key = self.subscribe(subscription, Connection::WebSocket(socket));
+        let socket = Connection::WebSocket(socket);
+        let (key, answer, ended) = match handshake {
+            Handshake::Answer(answer) => (self.subscribe(subscription, socket), Some(answer), None),
+            Handshake::Answered(key) => {
+                let state = &mut *self.state.borrow_mut();
+                let Some(subscriber) = state.subscribers.get(key) else { return };
+                match std::mem::replace(&mut subscriber.connection, socket) {
+                    Connection::Poll(poll) => (key, None, poll.ended()),
+                    Connection::WebSocket(_) | Connection::BetweenPolls => (key, None, None),
+                }
+            }
+        };
         {
             let state = &mut *self.state.borrow_mut();
             let Some(subscriber) = state.subscribers.get(key) else { return };
             let Connection::WebSocket(socket) = &mut subscriber.connection else { return };
             let token = Token(key.index());
-            let watched = if is_registered {
+            let watched = if answer.is_some() {
                 state.registry.reregister(socket.stream_mut(), token, WATCHED)
             } else {
                 state.registry.register(socket.stream_mut(), token, WATCHED)
@@ -379,8 +390,19 @@ impl Shard {
         let state = &mut *self.state.borrow_mut();
         if !received.is_empty() && self.received(state, key, &mut received) == Ended::Yes {
             self.remove(state, key);
+        } else if let Some(reason) = ended {
+            self.close(state, key, reason);
         }
     }
+}
+
+/// How far the handshake of a connection is.
+pub(crate) enum Handshake {
+    /// This is its answer, which leaves together with what the client missed.
+    Answer(Bytes),
+    /// It was answered, and the subscriber is there since before that, as a poll that nobody waits
+    /// for: what is published once the client knows the answer must not be lost.
+    Answered(SubscriberKey),
 }
 
 /// A handshake that was accepted.

@@ -38,6 +38,11 @@ impl Poll {
         }
     }
 
+    /// Why it must end, if it must.
+    pub(crate) const fn ended(&self) -> Option<CloseReason> {
+        self.ended
+    }
+
     /// Answer now, with the way to end that `reason` asks for.
     pub(crate) fn end(&mut self, reason: CloseReason) {
         self.ended.get_or_insert(reason);
