@@ -167,6 +167,7 @@ impl Shard {
         let version = request.version();
         let is_last =
             version < Version::HTTP_11 || request.headers().contains_key(TRANSFER_ENCODING);
+        let has_body = !request.body().is_end_stream();
         let mut answer = match self.oversize(&request) {
             Some(answer) => self.refuse(request, answer).await,
             None => self.answer(origin, request).await?,
@@ -175,6 +176,9 @@ impl Shard {
             // Otherwise hyper adds `keep-alive` to the answers of old clients that asked for it.
             *answer.version_mut() = version;
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if has_body && answer.headers().get(CONNECTION).is_some_and(|it| it == "close") {
+            origin.watch.linger();
         }
         Ok(answer)
     }

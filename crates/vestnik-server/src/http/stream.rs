@@ -5,6 +5,7 @@ use std::future::Future as _;
 use std::io;
 use std::net::Shutdown;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -17,20 +18,37 @@ use tokio::time::Sleep;
 /// A stream some bytes of which were read already, and whose writes may pause only so long.
 pub(super) struct Stream {
     read: Bytes,
+    /// Shared, because the service that answers looks at it too; with atomics, because hyper lets go
+    /// of a connection only in a way that could change its thread.
     socket: Arc<TcpStream>,
+    /// Whether to read on at the end ([`Watch::linger`]).
+    lingers: Arc<AtomicBool>,
     write_pause: Duration,
     /// Runs while the kernel takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Runs while what nobody wants is read.
+    lingering: Option<Pin<Box<Sleep>>>,
 }
+
+/// How long a closed connection is read from: a caller that is still sending would otherwise see a
+/// reset connection instead of its answer.
+const LINGER: Duration = Duration::from_secs(2);
 
 impl Stream {
     pub(super) fn new(socket: TcpStream, read: Bytes, write_pause: Duration) -> Self {
-        Self { read, socket: Arc::new(socket), write_pause, stalled: None }
+        Self {
+            read,
+            socket: Arc::new(socket),
+            lingers: Arc::default(),
+            write_pause,
+            stalled: None,
+            lingering: None,
+        }
     }
 
     /// The way to ask about the client while somebody else reads and writes.
     pub(super) fn watch(&self) -> Watch {
-        Watch(Arc::downgrade(&self.socket))
+        Watch { socket: Arc::downgrade(&self.socket), lingers: Arc::clone(&self.lingers) }
     }
 
     /// The socket with what is still unread; `None` while somebody watches it.
@@ -41,14 +59,22 @@ impl Stream {
 
 /// Tells when a client leaves.
 #[derive(Clone)]
-pub(super) struct Watch(Weak<TcpStream>);
+pub(super) struct Watch {
+    socket: Weak<TcpStream>,
+    lingers: Arc<AtomicBool>,
+}
 
 impl Watch {
+    /// The connection ends with this answer, but its client may still be sending.
+    pub(super) fn linger(&self) {
+        self.lingers.store(true, Ordering::Relaxed);
+    }
+
     /// Waits until the client has closed its side of the connection. Takes nothing from it, so
     /// dropping this loses nothing. Behind a pipelined request the end cannot be seen: then it waits
     /// for ever.
     pub(super) async fn gone(&self) {
-        let Some(socket) = self.0.upgrade() else { return };
+        let Some(socket) = self.socket.upgrade() else { return };
         match socket.peek(&mut [0]).await {
             Ok(0) | Err(_) => {}
             Ok(_) => std::future::pending().await,
@@ -104,7 +130,30 @@ impl AsyncWrite for Stream {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(socket2::SockRef::from(&*self.socket).shutdown(Shutdown::Write))
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let lingering = match &mut this.lingering {
+            Some(lingering) => lingering,
+            None => {
+                socket2::SockRef::from(&*this.socket).shutdown(Shutdown::Write)?;
+                if !this.lingers.load(Ordering::Relaxed) {
+                    return Poll::Ready(Ok(()));
+                }
+                this.lingering.insert(Box::pin(tokio::time::sleep(LINGER)))
+            }
+        };
+        if lingering.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut unwanted = [0; 16 * 1024];
+        loop {
+            ready!(this.socket.poll_read_ready(context))?;
+            match this.socket.try_read(&mut unwanted) {
+                Ok(0) => return Poll::Ready(Ok(())),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
     }
 }

@@ -274,6 +274,11 @@ fn q_029_a_caller_that_asks_to_continue_is_told_so_only_if_its_body_is_wanted() 
         assert_eq!((answer.status, answer.header("connection")), (status, Some("close")));
         assert!(connection.is_closed());
     }
+    // One that does not wait sees the answer all the same, and not a reset connection.
+    let mut connection = Connection::open(server.address());
+    connection.send(head("/pub/", 3_000_000));
+    connection.send(vec![b'x'; 3_000_000]);
+    assert_eq!(connection.answer().status, 413);
 }
 
 #[test]
@@ -537,7 +542,9 @@ assert ask("POST", "/pub/?CHANNEL_ID=" + private, body=b"x" * 1048577) == (413, 
 print("fine")
 "#;
     let mut python = Command::new("python3");
-    python.args(["-c", script, &address.port().to_string(), &pair.private.to_string()]);
+    // Another channel than the one polled, which would get what was just published.
+    let other = Pair::new(2).private.to_string();
+    python.args(["-c", script, &address.port().to_string(), &other]);
     assert_eq!(run(python.arg(pair.private_signed())), "fine\n");
 }
 
