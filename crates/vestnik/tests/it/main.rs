@@ -1,28 +1,25 @@
 //! The one end-to-end test binary: starts the real program and speaks raw bytes to it.
 
 mod bench;
+mod channels;
 mod chaos;
 mod clients;
 mod command_line;
 mod delivery;
-mod portal;
-mod pressure;
-mod raw;
-mod sdk;
-mod channels;
-mod clients;
-mod command_line;
 mod observe;
+mod portal;
 mod presence;
+mod pressure;
 mod publish;
 mod raw;
 mod requests;
 mod routing;
+mod sdk;
 mod server;
 mod shutdown;
 mod sign;
-mod traffic;
 mod stats;
+mod traffic;
 mod trust;
 mod websocket;
 mod websocket_protocol;
