@@ -287,7 +287,7 @@ impl<C> Shard<C> {
         }
         if subscriber.outbox.push_frame(frame, limits, spare) {
             self.touch(key);
-        } else {
+        } else if subscriber.phase != Phase::Deaf {
             subscriber.deafen();
             self.slow.push(key);
         }

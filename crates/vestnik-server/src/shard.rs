@@ -582,6 +582,17 @@ impl Shard {
 
     /// Stops accepting and ends polls; WebSocket connections follow, spread over time.
     fn start_drain(self: &Rc<Self>) -> Drain {
+        /// As many slices as a full inbox may need.
+        const SLICES: usize = 256;
+        // What was published before the end reaches who is connected (README D10).
+        for _ in 0..SLICES {
+            self.state.borrow_mut().subscribers.deliver_announced();
+            self.write_slice();
+            self.close_slow();
+            if !self.state.borrow().subscribers.has_work() {
+                break;
+            }
+        }
         let state = &mut *self.state.borrow_mut();
         state.accepting.stop(&state.registry);
         let keys: Vec<_> = state.subscribers.keys().collect();

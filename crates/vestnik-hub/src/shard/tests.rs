@@ -424,6 +424,8 @@ fn w_029_answers_that_nobody_reads_are_bounded() {
         sent += 1;
         assert!(sent <= 4096, "there must be an end to it");
     }
+    shard.send(key, Bytes::from_static(b"\x8a\0"));
+    assert_eq!(shard.next_slow(), None, "said once");
 }
 
 #[test]
