@@ -17,12 +17,14 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tungstenite::protocol::Role;
 use tungstenite::{Error as SocketError, WebSocket};
+use vestnik_core::Clock;
 
+use crate::clients::slow;
 use crate::raw::{self, Connection};
 use crate::server::TestServer;
 use crate::sign::Pair;
@@ -318,8 +320,9 @@ impl<'a> Listener<'a> {
         let connection = match kept {
             Some(connection) => connection,
             None => {
+                let opened = Connection::try_open(self.stage.address)?;
                 self.connections += 1;
-                kept.insert(Connection::try_open(self.stage.address)?)
+                kept.insert(opened)
             }
         };
         connection.stream().write_all(traffic::poll_bytes(&self.query()).as_bytes())?;
@@ -397,7 +400,7 @@ impl<'a> Listener<'a> {
 }
 
 /// What became of everything.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Verdict {
     published: usize,
     acknowledged: usize,
@@ -409,6 +412,7 @@ struct Verdict {
     misdirected: usize,
 }
 
+#[expect(clippy::print_stdout, reason = "the run is described; only shown on failure or demand")]
 fn judge(stage: &Stage, listeners: &[Listener<'_>]) -> Verdict {
     let published = stage.published.lock().expect("no thread panicked");
     let mut verdict = Verdict {
@@ -467,18 +471,57 @@ fn publish_ends(address: SocketAddr) {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a switch of the tests, not a setting of the program"
+)]
 fn setting(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
     Some(value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
+/// Lets everybody run while the server is killed, then waits until all have got everything. Returns
+/// how many messages were replayed, and how many slow subscribers closed.
+fn play(
+    server: TestServer,
+    stage: &Stage,
+    listeners: &mut [Listener<'_>],
+    kills: u64,
+) -> (u64, u64) {
+    std::thread::scope(|scope| {
+        let listening: Vec<_> =
+            listeners.iter_mut().map(|listener| scope.spawn(|| listener.listen())).collect();
+        let publishers: [fn(&Stage, u64); 6] = [
+            publish_texts,
+            publish_texts,
+            publish_batches,
+            publish_batches,
+            publish_as_client,
+            publish_over_websocket,
+        ];
+        let publishing: Vec<_> = (0..)
+            .zip(publishers)
+            .map(|(thread, publish)| scope.spawn(move || publish(stage, thread)))
+            .collect();
+        let (server, replayed, closed) = kill(server, stage, kills);
+        stage.stop_publishing.store(true, Ordering::Relaxed);
+        for publisher in publishing {
+            publisher.join().expect("a publisher does not panic");
+        }
+        publish_ends(server.address());
+        let until = Instant::now() + REST;
+        while Instant::now() < until && !listening.iter().all(|thread| thread.is_finished()) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        stage.give_up.store(true, Ordering::Relaxed);
+        (replayed, closed)
+    })
+}
+
 #[test]
 fn q_177_w_009_w_010_nothing_acknowledged_is_lost_doubled_or_swapped_by_kills_and_reconnects() {
-    let is_slow = std::env::var_os("SLOW").is_some_and(|value| value == "1");
-    let kills = setting("VESTNIK_CHAOS_KILLS").unwrap_or(if is_slow { 200 } else { 10 });
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos();
-    let seed = setting("VESTNIK_CHAOS_SEED")
-        .unwrap_or_else(|| u64::try_from(now % 1_000_000_007).expect("it is small"));
+    let kills = setting("VESTNIK_CHAOS_KILLS").unwrap_or(if slow() { 200 } else { 10 });
+    let seed = setting("VESTNIK_CHAOS_SEED").unwrap_or_else(|| Clock::System.unix_ms() % 1_000_000);
     println!("chaos: VESTNIK_CHAOS_SEED={seed} VESTNIK_CHAOS_KILLS={kills}");
     let began = Instant::now();
     let server = TestServer::with(&[
@@ -501,41 +544,20 @@ fn q_177_w_009_w_010_nothing_acknowledged_is_lost_doubled_or_swapped_by_kills_an
     let first = first_position(stage.address);
     let mut listeners: Vec<_> =
         (0..SUBSCRIBERS).map(|number| Listener::new(&stage, number, first.clone())).collect();
-    let (replayed, slow) = std::thread::scope(|scope| {
-        let listening: Vec<_> =
-            listeners.iter_mut().map(|listener| scope.spawn(|| listener.listen())).collect();
-        let publishers: [fn(&Stage, u64); 6] = [
-            publish_texts,
-            publish_texts,
-            publish_batches,
-            publish_batches,
-            publish_as_client,
-            publish_over_websocket,
-        ];
-        let publishing: Vec<_> = (0..)
-            .zip(publishers)
-            .map(|(thread, publish)| {
-                let stage = &stage;
-                scope.spawn(move || publish(stage, thread))
-            })
-            .collect();
-        let (server, replayed, slow) = kill(server, &stage, kills);
-        stage.stop_publishing.store(true, Ordering::Relaxed);
-        for publisher in publishing {
-            publisher.join().expect("a publisher does not panic");
-        }
-        publish_ends(server.address());
-        let until = Instant::now() + REST;
-        while Instant::now() < until && !listening.iter().all(|thread| thread.is_finished()) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        stage.give_up.store(true, Ordering::Relaxed);
-        (replayed, slow)
-    });
+    let (replayed, closed) = play(server, &stage, &mut listeners, kills);
     let verdict = judge(&stage, &listeners);
     println!(
-        "chaos: {verdict:?}, replayed {replayed}, slow subscribers closed {slow}, kills {kills}, \
-         {:.1} s",
+        "chaos: published {}, acknowledged {}, delivered {}, replayed {replayed}, lost {}, \
+         duplicated {}, reordered {}, misdirected {}, connections {}, slow subscribers closed \
+         {closed}, kills {kills}, {:.1} s",
+        verdict.published,
+        verdict.acknowledged,
+        verdict.delivered,
+        verdict.lost,
+        verdict.duplicated,
+        verdict.reordered,
+        verdict.misdirected,
+        verdict.connections,
         began.elapsed().as_secs_f64()
     );
     assert!(listeners.iter().all(|listener| listener.ends.len() == listener.pairs.len()));

@@ -89,8 +89,13 @@ impl TestServer {
     }
 
     /// Ends it in order and starts it again on the same address and data.
-    pub(crate) fn stop_and_restart(mut self) -> Self {
+    pub(crate) fn stop_and_restart(self) -> Self {
         self.signal("TERM");
+        self.restarted()
+    }
+
+    /// Waits until it has ended in order and starts it again on the same address and data.
+    pub(crate) fn restarted(mut self) -> Self {
         assert!(wait_for(&mut self.child).success());
         self.restart()
     }
