@@ -13,7 +13,7 @@ use slab::Slab;
 use vestnik_core::{Envelope, MessageId, Receiver};
 
 use crate::announce::{Announced, Announcer, ShardNumber};
-use crate::outbox::{Outbox, OutboxLimits, SpareQueues};
+use crate::outbox::{Item, Outbox, OutboxLimits, SpareQueues};
 
 /// Names one subscriber of a shard. A key of a subscriber that left names nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -302,6 +302,17 @@ impl<C> Shard<C> {
         {
             subscriber.dirty = true;
             self.dirty.push_back(key);
+        }
+    }
+
+    /// Puts a subscriber back on the list, although its socket takes more: others have their turn
+    /// first. The next batch waits for it too, so that its outbox does not run full meanwhile; but not
+    /// for a replay, which may be long.
+    pub fn write_on(&mut self, key: SubscriberKey) {
+        self.touch(key);
+        let next = self.get(key).and_then(|subscriber| subscriber.outbox.queue()?.peek());
+        if matches!(next, Some(Item::Live(_))) {
+            self.batch.unwritten = self.dirty.len();
         }
     }
 

@@ -264,7 +264,7 @@ impl Shard {
             };
             match written {
                 Written::Waits => state.subscribers.release(key),
-                Written::More => state.subscribers.touch(key),
+                Written::More => state.subscribers.write_on(key),
                 Written::Ended => self.remove(state, key),
             }
             if count % LOOK == 0 && began.elapsed() >= SLICE_TIME {
@@ -400,10 +400,6 @@ impl Shard {
                 self.spawn(Rc::clone(self).evict_earliest(receiver));
             }
         }
-        if self.shared.stopping.is_cancelled() {
-            // It came in while the shard stopped, too late for the list of those to close.
-            self.close(state, key, CloseReason::Stopping);
-        }
         key
     }
 
@@ -427,7 +423,8 @@ impl Shard {
     /// Several newcomers may look at the same time and find the same one: who comes too late looks
     /// again, as long as there are too many.
     async fn evict_earliest(self: Rc<Self>, receiver: Receiver) {
-        const TRIES: usize = 16;
+        /// Each try in vain means that somebody else closed one.
+        const TRIES: usize = 1000;
         let limit = self.shared.options.limits.connections_per_channel;
         for _ in 0..TRIES {
             if self.shared.hub.announcer().counted(receiver) <= limit {
@@ -619,7 +616,8 @@ impl Shard {
             self.close(state, key, CloseReason::Stopping);
         }
         if drain.sockets.is_empty() {
-            // Requests that were under way when it began may have become connections since.
+            // Requests that were under way when it began may have become connections since. Not
+            // before: their handshake is answered first.
             for key in state.subscribers.keys().collect::<Vec<_>>() {
                 self.close(state, key, CloseReason::Stopping);
             }
