@@ -37,6 +37,10 @@ impl Server {
     /// Commands that may wait for a shard.
     const COMMANDS: usize = 1024;
 
+    /// Threads of a shard that read the history from files. When thousands return at once, more of
+    /// them would not make the disk faster.
+    const READERS: usize = 8;
+
     /// Binds every listener and starts one thread for each shard. When it returns, connections are
     /// accepted.
     ///
@@ -84,7 +88,10 @@ impl Server {
         listeners: Vec<std::net::TcpListener>,
         commands: mpsc::Receiver<Command>,
     ) -> io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(Self::READERS)
+            .build()?;
         let shared = Arc::clone(&self.shared);
         let (started, start) = oneshot::channel();
         let thread = std::thread::Builder::new().name(format!("shard-{}", number.index())).spawn(

@@ -138,7 +138,7 @@ settings! {
     "Bytes that may wait for a slow connection before it is closed.",
     "queue-server.md Q-188: four messages of the largest size";
     "limits.inbox_messages", Kind::Count(1024, 1_048_576), "65536",
-    "Messages that may wait for one shard before publishers are slowed down.",
+    "Messages that may wait for one shard before publishers are refused; they are slowed down long before.",
     "design.md §2: one bounded queue per shard";
 
     "timing.poll", Kind::Time(SECOND, 59 * SECOND), "\"40s\"",

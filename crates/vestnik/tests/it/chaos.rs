@@ -359,6 +359,11 @@ impl<'a> Listener<'a> {
                 Ok(tungstenite::Message::Binary(batch)) => {
                     self.take(&traffic::binary_messages(&batch));
                 }
+                Ok(tungstenite::Message::Close(frame)) => {
+                    // K-043: nothing else is ever said to a client that did nothing wrong.
+                    let code = frame.map(|frame| u16::from(frame.code));
+                    assert_eq!(code, Some(1001));
+                }
                 Ok(_) => {}
                 Err(SocketError::Io(error))
                     if matches!(
@@ -519,7 +524,8 @@ fn play(
 }
 
 #[test]
-fn q_177_w_009_w_010_nothing_acknowledged_is_lost_doubled_or_swapped_by_kills_and_reconnects() {
+fn q_177_k_043_w_009_w_010_nothing_acknowledged_is_lost_doubled_or_swapped_by_kills_and_reconnects()
+{
     let kills = setting("VESTNIK_CHAOS_KILLS").unwrap_or(if slow() { 200 } else { 10 });
     let seed = setting("VESTNIK_CHAOS_SEED").unwrap_or_else(|| Clock::System.unix_ms() % 1_000_000);
     println!("chaos: VESTNIK_CHAOS_SEED={seed} VESTNIK_CHAOS_KILLS={kills}");

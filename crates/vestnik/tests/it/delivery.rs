@@ -110,6 +110,31 @@ fn q_138_stored_messages_published_one_by_one_arrive_in_order() {
 }
 
 #[test]
+fn q_139_a_private_receiver_reaches_all_connections_of_the_channel_on_all_threads() {
+    let server = TestServer::with(&["server.shards=4"]);
+    let me = Pair::new(1);
+    let lists =
+        [me.signed(), me.private_signed(), format!("{}/{}", me.signed(), Pair::new(2).signed())];
+    let mut subscribers: Vec<_> = lists
+        .iter()
+        .cycle()
+        .take(48)
+        .map(|list| Subscriber::open(server.address(), &channel(list)))
+        .collect();
+    let mut polls: Vec<_> =
+        (0..8).map(|_| hold_poll(server.address(), &channel(&me.private_signed()))).collect();
+    for number in 0..3 {
+        store(&server, &me.private_signed(), number);
+    }
+    for subscriber in &mut subscribers {
+        assert_eq!([0, 1, 2].map(|_| subscriber.next_text()), [0, 1, 2]);
+    }
+    for poll in &mut polls {
+        assert_eq!(text_messages(poll.answer().text())[0].body, 0);
+    }
+}
+
+#[test]
 fn q_140_q_141_a_public_receiver_reaches_those_who_presented_the_pair_and_nobody_else() {
     let server = TestServer::start();
     let me = Pair::new(1);
