@@ -11,6 +11,7 @@ mod portal;
 mod presence;
 mod pressure;
 mod publish;
+mod long_poll;
 mod raw;
 mod requests;
 mod routing;
