@@ -1,7 +1,7 @@
 //! Listener sockets: one for each address and shard, sharing the port.
 
-use std::io::{self, Read as _};
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -92,6 +92,66 @@ struct Newcomer {
     listener: usize,
     head: Vec<u8>,
     until_s: u64,
+    /// Its head was too long and it was told so; it is kept until it has read that.
+    is_refused: bool,
+}
+
+/// How far the first request of a newcomer is.
+enum Reading {
+    /// More has to come.
+    Waits,
+    /// Its head is complete.
+    Complete,
+    /// It has gone.
+    Lost,
+}
+
+impl Newcomer {
+    /// Reads until a whole request head is there; one over `head_max` bytes is refused.
+    fn read(&mut self, buffer: &mut [u8], head_max: usize) -> Reading {
+        loop {
+            let read = match self.stream.read(buffer) {
+                Ok(0) => return Reading::Lost,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Reading::Waits,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return Reading::Lost,
+            };
+            if self.is_refused {
+                continue;
+            }
+            // An end may begin in what was looked at already; looking at all of it again for every
+            // byte of a slow client would be work it can make us do.
+            let from = self.head.len().saturating_sub(2);
+            self.head.extend_from_slice(&buffer[..read]);
+            let end = head_end(&self.head[from..]).map(|end| from + end);
+            if end.unwrap_or(self.head.len()) > head_max {
+                if self.refuse(head_max).is_err() {
+                    return Reading::Lost;
+                }
+            } else if end.is_some() {
+                return Reading::Complete;
+            }
+        }
+    }
+
+    /// Answers a head that is too long: 414 for its first line, 431 for the rest (README D18).
+    /// What still comes is thrown away, so that the answer is not lost in a reset connection.
+    fn refuse(&mut self, head_max: usize) -> io::Result<()> {
+        let head = std::mem::take(&mut self.head);
+        let line = head.iter().position(|byte| *byte == b'\n').unwrap_or(head.len());
+        let status = if line > head_max {
+            "414 URI Too Long"
+        } else {
+            "431 Request Header Fields Too Large"
+        };
+        let answer = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        // A new socket has room for these few bytes.
+        self.stream.write_all(answer.as_bytes())?;
+        self.stream.shutdown(Shutdown::Write)?;
+        self.is_refused = true;
+        Ok(())
+    }
 }
 
 /// The accepting side of a shard: its listeners, and connections that have not said what they are.
@@ -227,7 +287,8 @@ impl Shard {
         let until_s = self.now_s() + head_s;
         let index = {
             let state = &mut *self.state.borrow_mut();
-            let newcomer = Newcomer { stream, peer, listener, head: Vec::new(), until_s };
+            let newcomer =
+                Newcomer { stream, peer, listener, head: Vec::new(), until_s, is_refused: false };
             let entry = state.accepting.newcomers.vacant_entry();
             let index = entry.key();
             let newcomer = entry.insert(newcomer);
@@ -247,30 +308,14 @@ impl Shard {
         let newcomer = {
             let state = &mut *self.state.borrow_mut();
             let Some(newcomer) = state.accepting.newcomers.get_mut(index) else { return };
-            let mut searched = newcomer.head.len();
-            loop {
-                // An end may begin in what was looked at already; looking at all of it again for
-                // every byte of a slow client would be work it can make us do.
-                let fresh = &newcomer.head[searched.saturating_sub(3)..];
-                if is_complete(fresh) || newcomer.head.len() > head_max {
-                    break;
+            match newcomer.read(&mut state.read_buffer, head_max) {
+                Reading::Waits => return,
+                Reading::Lost => {
+                    state.accepting.newcomers.remove(index);
+                    return;
                 }
-                searched = newcomer.head.len();
-                match newcomer.stream.read(&mut state.read_buffer) {
-                    Ok(0) => {
-                        state.accepting.newcomers.remove(index);
-                        return;
-                    }
-                    Ok(read) => newcomer.head.extend_from_slice(&state.read_buffer[..read]),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(_) => {
-                        state.accepting.newcomers.remove(index);
-                        return;
-                    }
-                }
+                Reading::Complete => state.accepting.newcomers.remove(index),
             }
-            state.accepting.newcomers.remove(index)
         };
         self.first_request(newcomer);
     }
@@ -299,6 +344,7 @@ impl Shard {
         let mut headers = [httparse::EMPTY_HEADER; http::HEADERS_MAX];
         let mut request = httparse::Request::new(&mut headers);
         let Ok(httparse::Status::Complete(head_length)) = request.parse(head) else { return None };
+        // Empty lines before the request count too.
         if head_length > self.shared.options.limits.request_head {
             return None;
         }
@@ -413,7 +459,14 @@ struct Opening {
     subscription: Subscription,
 }
 
-/// Whether a request head ends somewhere in `bytes`: with an empty line. Lines may end in a bare LF.
-fn is_complete(bytes: &[u8]) -> bool {
-    bytes.windows(2).any(|it| it == b"\n\n") || bytes.windows(3).any(|it| it == b"\n\r\n")
+/// Where the first empty line of `bytes` ends, and with it a request head. Lines may end in a bare LF.
+fn head_end(bytes: &[u8]) -> Option<usize> {
+    let line_feeds = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    line_feeds
+        .filter_map(|(at, _)| match bytes[at + 1..] {
+            [b'\n', ..] => Some(at + 2),
+            [b'\r', b'\n', ..] => Some(at + 3),
+            _ => None,
+        })
+        .next()
 }

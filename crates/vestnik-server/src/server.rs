@@ -68,6 +68,7 @@ impl Server {
             admission,
             hub,
             commands: commands.into(),
+            evictions: std::sync::Mutex::default(),
             stopping: CancellationToken::new(),
             hinted: std::sync::atomic::AtomicU64::new(0),
             distrust_said: std::sync::atomic::AtomicU64::new(0),

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) hub: Arc<Hub>,
     pub(crate) admission: Admission,
     pub(crate) commands: Box<[mpsc::Sender<Command>]>,
+    /// The tabs of one channel may sit on different shards.
+    pub(crate) evictions: Mutex<Evictions>,
     /// Set when the process stops: no new connections, polls end, sockets close.
     pub(crate) stopping: CancellationToken,
     /// When the hint about unsigned ids was last logged, in seconds since 1970.
@@ -67,7 +69,7 @@ pub(crate) enum Command {
 
 /// How often each channel had to evict lately (README D12).
 #[derive(Default)]
-struct Evictions(HashMap<Receiver, (Instant, u32)>);
+pub(crate) struct Evictions(HashMap<Receiver, (Instant, u32)>);
 
 impl Evictions {
     const WINDOW: Duration = Duration::from_secs(60);
@@ -102,7 +104,6 @@ pub(crate) struct State {
     pub(crate) write_buffer: Vec<u8>,
     /// WebSocket connections that may have more to read.
     pub(crate) readable: Vec<SubscriberKey>,
-    evictions: Evictions,
 }
 
 /// One thread of the server.
@@ -145,7 +146,6 @@ impl Shard {
             read_buffer: vec![0; READ_BUFFER].into(),
             write_buffer: Vec::with_capacity(READ_BUFFER),
             readable: Vec::new(),
-            evictions: Evictions::default(),
         };
         let shard = Self {
             shared,
@@ -393,7 +393,10 @@ impl Shard {
         if let Some(receiver) = counted
             && count > self.shared.options.limits.connections_per_channel
         {
-            if state.evictions.is_chase(receiver) {
+            let evictions = &self.shared.evictions;
+            let is_chase =
+                evictions.lock().unwrap_or_else(PoisonError::into_inner).is_chase(receiver);
+            if is_chase {
                 self.shared.metrics().increment(Metric::Evicted);
                 self.refuse_later(state, key);
             } else {
