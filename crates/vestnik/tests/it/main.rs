@@ -22,6 +22,7 @@ mod sign;
 mod stats;
 mod traffic;
 mod trust;
+mod subws;
 mod websocket;
 mod websocket_protocol;
 mod wire;

@@ -29,9 +29,12 @@ impl std::fmt::Debug for Frame {
 impl Frame {
     /// Code and reason of a close frame.
     pub(crate) fn close(&self) -> Option<(u16, &str)> {
+        if self.first != 0x88 {
+            return None;
+        }
         let (code, reason) = self.payload.split_first_chunk()?;
         let reason = std::str::from_utf8(reason).expect("a reason of text");
-        (self.first == 0x88).then_some((u16::from_be_bytes(*code), reason))
+        Some((u16::from_be_bytes(*code), reason))
     }
 }
 
@@ -104,6 +107,17 @@ impl RawSocket {
     /// Whether the connection ends without a further frame.
     pub(crate) fn is_ended(&mut self) -> bool {
         self.next().is_none()
+    }
+
+    /// Changes something of the socket itself.
+    pub(crate) fn configure(&mut self, change: impl FnOnce(&TcpStream) -> io::Result<()>) {
+        change(&self.stream).expect("an open socket");
+    }
+
+    /// Sends what the server takes; it may take nothing, or be gone.
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) {
+        // How much it took does not matter to who calls this.
+        let _ = self.stream.write(bytes);
     }
 
     /// Vanishes without a word, as a phone in a tunnel: the socket stays open and says nothing.
