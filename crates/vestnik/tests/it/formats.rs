@@ -1,6 +1,7 @@
 //! What a message looks like on its way to a client: text, JSON and protobuf.
 
 use serde_json::{Value, json};
+use vestnik_core::Clock;
 
 use crate::long_poll::store;
 use crate::raw::{self, events, get, post, publish};
@@ -162,8 +163,7 @@ fn q_128_q_130_q_131_q_132_k_020_k_021_the_protobuf_message_is_exact() {
         assert_eq!(message.body, body, "as it came");
         assert_eq!(message.expiry, effective_s);
         assert!(payload.ends_with(&[0x2a, 0x02, 0x08, 0x02]), "BACKEND");
-        let now = std::time::SystemTime::now();
-        let now_s = now.duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+        let now_s = Clock::System.unix_s();
         assert!((now_s - 60..=now_s).contains(&message.created), "{}", message.created);
         if effective_s == 0 {
             assert!(raw::find(&payload, &[0x18, 0x00, 0x25]).is_some(), "0 is on the wire");
@@ -226,11 +226,8 @@ fn q_181_w_015_w_016_times_are_those_of_the_creation_for_everybody_and_ever() {
     }
     // Replayed in a later second than they were created in.
     let until = created[1] + 1;
-    let now_s = || {
-        let now = std::time::SystemTime::now();
-        now.duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs()
-    };
-    while now_s() <= until {
+    let clock = Clock::System;
+    while clock.unix_s() <= until {
         std::thread::yield_now();
     }
     let mid = format!("&mid={first}");
