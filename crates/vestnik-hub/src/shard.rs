@@ -74,6 +74,12 @@ impl<C> Subscriber<C> {
         self.listening.iter().map(|listening| listening.receiver)
     }
 
+    /// Whether messages go out to it as they come: its history was read, and it was not deafened.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.phase == Phase::Live
+    }
+
     fn deafen(&mut self) {
         if self.phase == Phase::Replaying
             && let Some(queue) = self.outbox.queue()

@@ -399,7 +399,7 @@ impl Shard {
                 let Some(subscriber) = state.subscribers.get(key) else { return };
                 match std::mem::replace(&mut subscriber.connection, socket) {
                     Connection::Poll(poll) => (key, None, poll.ended()),
-                    Connection::WebSocket(_) | Connection::BetweenPolls => (key, None, None),
+                    Connection::WebSocket(_) | Connection::BetweenPolls(_) => (key, None, None),
                 }
             }
         };

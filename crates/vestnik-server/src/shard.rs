@@ -104,6 +104,30 @@ pub(crate) struct State {
     pub(crate) write_buffer: Vec<u8>,
     /// WebSocket connections that may have more to read.
     pub(crate) readable: Vec<SubscriberKey>,
+    /// Polls between two requests by the position and channels their clients come back with.
+    pub(crate) between_polls: HashMap<(MessageId, Box<[Receiver]>), SubscriberKey>,
+}
+
+impl State {
+    /// Gathers no more messages for the next poll of a client, and drops those that wait. `false`:
+    /// the subscriber is something else.
+    fn stop_gathering(&mut self, key: SubscriberKey) -> bool {
+        let Some(subscriber) = self.subscribers.get(key) else { return false };
+        let Connection::BetweenPolls(position) = &mut subscriber.connection else { return false };
+        if let Some(position) = position.take() {
+            let place = (position, subscriber.receivers().collect());
+            // Another tab of the same client may have taken the place.
+            if self.between_polls.get(&place) == Some(&key) {
+                self.between_polls.remove(&place);
+            }
+        }
+        if let Some(queue) = subscriber.outbox.queue() {
+            while queue.pop().is_some() {}
+        }
+        self.subscribers.deafen(key);
+        self.subscribers.release(key);
+        true
+    }
 }
 
 /// One thread of the server.
@@ -146,6 +170,7 @@ impl Shard {
             read_buffer: vec![0; READ_BUFFER].into(),
             write_buffer: Vec::with_capacity(READ_BUFFER),
             readable: Vec::new(),
+            between_polls: HashMap::new(),
         };
         let shard = Self {
             shared,
@@ -260,7 +285,7 @@ impl Shard {
                     poll.wake();
                     Written::Waits
                 }
-                Connection::BetweenPolls => Written::Waits,
+                Connection::BetweenPolls(_) => Written::Waits,
             };
             match written {
                 Written::Waits => state.subscribers.release(key),
@@ -283,6 +308,11 @@ impl Shard {
 
     /// Closes a connection that reads too slowly.
     pub(crate) fn slow(&self, state: &mut State, key: SubscriberKey) {
+        if state.stop_gathering(key) {
+            // Nobody is too slow: more came between two polls than may wait. The history serves its
+            // client when it is back; until then it counts as online.
+            return;
+        }
         self.shared.metrics().increment(Metric::SlowSubscribers);
         tracing::warn!(conn = key.serial(), "slow subscriber closed");
         self.close(state, key, CloseReason::SlowSubscriber);
@@ -373,7 +403,8 @@ impl Shard {
                     crate::transport::Deadline::Dead => self.remove(state, key),
                 }
             }
-            Connection::BetweenPolls => {
+            Connection::BetweenPolls(_) => {
+                state.stop_gathering(key);
                 state.subscribers.unsubscribe(key);
             }
             Connection::Poll(_) => {}
@@ -545,7 +576,8 @@ impl Shard {
                 self.queue_close(state, key, reason, frame);
             }
             Connection::Poll(poll) => poll.end(reason),
-            Connection::BetweenPolls => {
+            Connection::BetweenPolls(_) => {
+                state.stop_gathering(key);
                 state.subscribers.unsubscribe(key);
             }
         }
@@ -601,7 +633,7 @@ impl Shard {
             match state.subscribers.get(key).map(|subscriber| &mut subscriber.connection) {
                 Some(Connection::WebSocket(_)) => sockets.push(key),
                 Some(Connection::Poll(poll)) => poll.end(CloseReason::Stopping),
-                Some(Connection::BetweenPolls) | None => {
+                Some(Connection::BetweenPolls(_)) | None => {
                     state.subscribers.unsubscribe(key);
                 }
             }

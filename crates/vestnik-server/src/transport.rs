@@ -4,7 +4,7 @@ pub(crate) mod long_poll;
 pub(crate) mod websocket;
 
 use bytes::Bytes;
-use vestnik_core::Envelope;
+use vestnik_core::{Envelope, MessageId};
 use vestnik_proto::query::Framing;
 use vestnik_proto::{json, protobuf, text};
 
@@ -18,8 +18,8 @@ pub(crate) enum Connection {
     /// A long poll that is being held.
     Poll(Poll),
     /// A poll that was answered a moment ago: it counts as online until its client comes back
-    /// (README D13).
-    BetweenPolls,
+    /// (README D13). With the position it was answered with, messages gather for its next poll.
+    BetweenPolls(Option<MessageId>),
 }
 
 /// A message as a ready WebSocket frame.

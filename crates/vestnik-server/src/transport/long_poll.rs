@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{self, Waker};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
@@ -17,9 +16,6 @@ use crate::respond::{self, Answer};
 use crate::shard::{CloseReason, REFUSAL_PAUSE, Shard};
 use crate::subscribe::Subscription;
 use crate::transport::Connection;
-
-/// The longest wait for a message that was announced but has not reached its shard.
-const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
 /// The shard's half of a held poll.
 #[derive(Default)]
@@ -56,7 +52,8 @@ struct Held {
     shard: Rc<Shard>,
     key: SubscriberKey,
     client: IpAddr,
-    is_answered: bool,
+    /// Set once the poll is answered: with the position its client goes on from, if it has one.
+    answered: Option<Option<MessageId>>,
 }
 
 impl Drop for Held {
@@ -64,11 +61,22 @@ impl Drop for Held {
         self.shard.shared.metrics().subtract(Metric::ConnectionsPolling, 1);
         self.shard.shared.admission.leave(self.client);
         let state = &mut *self.shard.state.borrow_mut();
-        if self.is_answered && !self.shard.shared.stopping.is_cancelled() {
+        if let Some(position) = self.answered
+            && !self.shard.shared.stopping.is_cancelled()
+        {
             let grace = self.shard.shared.options.timing.presence_grace;
             if let Some(subscriber) = state.subscribers.get(self.key) {
-                subscriber.connection = Connection::BetweenPolls;
-                state.subscribers.deafen(self.key);
+                // What did not hear everything since its position cannot stand in for the history.
+                let position = position.filter(|_| subscriber.is_live());
+                subscriber.connection = Connection::BetweenPolls(position);
+                match position {
+                    Some(position) => {
+                        let receivers = subscriber.receivers().collect();
+                        state.between_polls.insert((position, receivers), self.key);
+                    }
+                    // Its client cannot say that it is the one that comes back.
+                    None => state.subscribers.deafen(self.key),
+                }
                 state.subscribers.uncount(self.key);
                 state.wheel.add(grace.as_secs(), self.key);
                 return;
@@ -91,24 +99,26 @@ impl Shard {
         }
         let key = self.subscribe(&subscription, Connection::Poll(Poll::default()));
         self.shared.metrics().increment(Metric::ConnectionsPolling);
-        let mut held = Held { shard: Rc::clone(self), key, client, is_answered: false };
-        // Before anything waits for it: a message stored from now on is delivered, not stepped over.
+        let mut held = Held { shard: Rc::clone(self), key, client, answered: None };
+        // Looked up now: at the end of the poll it could be a message that was not delivered yet,
+        // which the client would then never ask for.
         let position = self.position(&subscription);
-        self.replay(key, &subscription);
+        if !self.adopt(key, &subscription) {
+            self.replay(key, &subscription);
+        }
         let timing = &self.shared.options.timing;
         // A timeout is no failure: it ends the poll like any other way of having no news.
         let ended = tokio::time::timeout(timing.poll, self.news(key)).await.unwrap_or(None);
-        if position != self.position(&subscription) {
-            // Something for it is between the history and this shard.
-            let _ = tokio::time::timeout(ON_ITS_WAY, self.message(key)).await;
+        if !self.is_live(key) {
+            // Its history is still being read: what waits behind it must not be taken for all.
+            self.state.borrow_mut().subscribers.deafen(key);
         }
-        held.is_answered = true;
-        // If its history is still being read, this drops what waits behind it.
-        self.state.borrow_mut().subscribers.deafen(key);
         let envelopes = self.take_messages(key);
-        if !envelopes.is_empty() {
+        if let Some(last) = envelopes.last() {
+            held.answered = Some(Some(last.id));
             return messages(subscription.framing, &envelopes);
         }
+        held.answered = Some(position.filter(|_| ended.is_none()));
         match ended {
             Some(CloseReason::TooManyConnections) => too_many(),
             Some(CloseReason::HistoryUnreadable) => {
@@ -118,6 +128,32 @@ impl Shard {
                 respond::poll_ended(position)
             }
         }
+    }
+
+    /// Gives a poll what gathered since the answer of the one before, if its client comes back to
+    /// the same channels with exactly that position: so it misses no message between two polls, not
+    /// even one that is not stored (K-035). `false`: there is none such; the history has to serve.
+    fn adopt(self: &Rc<Self>, key: SubscriberKey, subscription: &Subscription) -> bool {
+        let Cursor::After(position) = subscription.cursor else { return false };
+        let before = {
+            let state = &mut *self.state.borrow_mut();
+            let place = (position, subscription.receivers.as_slice().into());
+            let Some(before) = state.between_polls.remove(&place) else { return false };
+            // It may have left, or gathered more than it may hold.
+            let subscriber = state.subscribers.get(before).filter(|it| it.is_live());
+            let connection = subscriber.map(|it| &it.connection);
+            if !matches!(connection, Some(Connection::BetweenPolls(Some(at))) if *at == position) {
+                return false;
+            }
+            before
+        };
+        let envelopes = self.take_messages(before);
+        let state = &mut *self.state.borrow_mut();
+        // The new one is registered already, and nothing is delivered meanwhile: no gap, no repeat.
+        state.subscribers.unsubscribe(before);
+        state.subscribers.replay(key, envelopes, position);
+        self.wake();
+        true
     }
 
     /// Refuses a poll over a limit after a pause, so that its client does not come back at once
@@ -130,7 +166,7 @@ impl Shard {
         too_many()
     }
 
-    /// The position a client goes on from after a poll without news.
+    /// The position a client goes on from if its poll brings no news.
     fn position(&self, subscription: &Subscription) -> Option<MessageId> {
         match subscription.cursor {
             Cursor::After(position) => Some(position),
@@ -159,16 +195,9 @@ impl Shard {
         .await
     }
 
-    /// Waits until a message is there for a poll that ended without one.
-    async fn message(&self, key: SubscriberKey) {
-        const LOOK_AGAIN: Duration = Duration::from_millis(1);
-        let is_empty = || {
-            let state = &mut *self.state.borrow_mut();
-            state.subscribers.get(key).is_some_and(|subscriber| subscriber.outbox.is_empty())
-        };
-        while is_empty() {
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
+    fn is_live(&self, key: SubscriberKey) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        state.subscribers.get(key).is_some_and(|subscriber| subscriber.is_live())
     }
 
     /// Everything that is ready for a poll.

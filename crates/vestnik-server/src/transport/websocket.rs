@@ -591,6 +591,6 @@ enum Consumed {
 fn websocket(state: &mut State, key: SubscriberKey) -> Option<&mut WebSocket> {
     match &mut state.subscribers.get(key)?.connection {
         Connection::WebSocket(socket) => Some(socket),
-        Connection::Poll(_) | Connection::BetweenPolls => None,
+        Connection::Poll(_) | Connection::BetweenPolls(_) => None,
     }
 }

@@ -262,6 +262,58 @@ fn q_096_k_035_polls_in_sequence_on_one_connection_miss_nothing_that_is_stored()
 }
 
 #[test]
+fn k_035_a_message_that_is_not_stored_waits_for_the_next_poll_of_its_client() {
+    let server = TestServer::with(&["server.shards=1", "timing.poll=1s"]);
+    let pair = Pair::new(1);
+    let send = |number: u64| {
+        let body = format!(r#"{{"n":{number}}}"#);
+        publish(server.address(), &pair.private.to_string(), 0, &body);
+    };
+    let mut poll = held(&server, &pair.signed(), "");
+    send(1);
+    let answer = poll.answer();
+    assert_eq!(numbers(&answer), [1]);
+    let first = mids(&answer).remove(0);
+    // Stored and not, in their order; on a new connection, as behind a proxy.
+    send(2);
+    store(server.address(), pair, 3);
+    send(4);
+    let answer = get(server.address(), &target(&pair.signed(), &format!("&mid={first}")));
+    assert_eq!(numbers(&answer), [2, 3, 4]);
+    let last = mids(&answer).pop().expect("three");
+    // Who comes with another position is somebody else.
+    send(5);
+    let other = get(server.address(), &target(&pair.signed(), &format!("&mid={first}")));
+    assert_eq!(numbers(&other), [3], "from the history");
+    let answer = get(server.address(), &target(&pair.signed(), &format!("&mid={last}")));
+    assert_eq!(numbers(&answer), [5]);
+    // Also behind a poll that ended without news.
+    let last = mids(&answer).remove(0);
+    let from_last = target(&pair.signed(), &format!("&mid={last}"));
+    let ended = get(server.address(), &from_last);
+    assert_eq!((ended.status, ended.header("last-message-id")), (304, Some(&*last)));
+    send(6);
+    assert_eq!(numbers(&get(server.address(), &from_last)), [6]);
+}
+
+#[test]
+fn more_between_two_polls_than_may_wait_comes_from_the_history() {
+    let server = TestServer::with(&["server.shards=1", "limits.outbox_messages=3"]);
+    let pair = Pair::new(1);
+    let mut poll = held(&server, &pair.signed(), "");
+    publish(server.address(), &pair.private.to_string(), 0, r#"{"n":0}"#);
+    let mid = mids(&poll.answer()).remove(0);
+    for number in 1..=6 {
+        let body = format!(r#"{{"n":{number}}}"#);
+        publish(server.address(), &pair.private.to_string(), KEPT_S, &body);
+    }
+    wait_for_presence(server.address(), pair, true);
+    assert_eq!(metric(server.address(), "vestnik_slow_subscribers_total"), 0);
+    let answer = get(server.address(), &target(&pair.signed(), &format!("&mid={mid}")));
+    assert_eq!(numbers(&answer), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
 fn q_097_an_upgrade_header_with_connection_close_is_a_poll() {
     let server = TestServer::start();
     let pair = Pair::new(1);
