@@ -66,8 +66,8 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// The longest time between two pings: the span of the timer wheel.
-    pub const PING_MAX: Duration = Duration::from_secs(240);
+    /// The longest time between two pings; below the span of the timer wheel.
+    pub const PING_MAX: Duration = Duration::from_secs(3600);
 }
 
 /// Everything the network edge needs.

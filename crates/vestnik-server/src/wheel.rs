@@ -9,8 +9,9 @@ pub(crate) struct Wheel<T> {
 }
 
 impl<T> Wheel<T> {
-    /// The longest delay in seconds; longer ones become this.
-    pub(crate) const SPAN_S: u64 = 255;
+    /// The longest delay in seconds; longer ones become this. Above every time that can be configured:
+    /// pings of an hour ([`crate::options::Timing::PING_MAX`]).
+    pub(crate) const SPAN_S: u64 = 4095;
 
     pub(crate) fn new(now_s: u64) -> Self {
         let slots = (0..=Self::SPAN_S).map(|_| Vec::new()).collect();
@@ -52,14 +53,14 @@ mod tests {
     #[test]
     fn entries_come_out_in_the_second_they_are_due_and_once() {
         let mut wheel = Wheel::new(1000);
-        for delay in [0, 1, 2, 120, 255, 9999] {
+        for delay in [0, 1, 2, 120, 3600, 9999] {
             wheel.add(delay, delay);
         }
         let mut seen = Vec::new();
-        for now in 1001..1600 {
+        for now in 1001..6000 {
             wheel.advance(now, |_, delay| seen.push((now - 1000, delay)));
         }
-        assert_eq!(seen, [(1, 0), (1, 1), (2, 2), (120, 120), (255, 255), (255, 9999)]);
+        assert_eq!(seen, [(1, 0), (1, 1), (2, 2), (120, 120), (3600, 3600), (4095, 9999)]);
     }
 
     #[test]
