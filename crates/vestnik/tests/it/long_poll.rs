@@ -297,6 +297,28 @@ fn k_035_a_message_that_is_not_stored_waits_for_the_next_poll_of_its_client() {
 }
 
 #[test]
+fn a_poll_that_heard_nothing_because_of_a_limit_does_not_stand_in_for_the_history() {
+    let settings = ["timing.poll=1s", "limits.connections_per_channel=1", "server.shards=1"];
+    let server = TestServer::with(&settings);
+    let pair = Pair::new(1);
+    let mid = store(server.address(), pair, 1);
+    let more = format!("&mid={mid}");
+    // Each closes the one before, until the newest is the one that is deaf.
+    let mut polls: Vec<Connection> = Vec::new();
+    for number in 1..=21 {
+        let mut poll = Connection::open(server.address());
+        poll.send(request(&pair.signed(), &more));
+        polls.push(poll);
+        wait_for_metric(server.address(), "vestnik_evicted_connections_total", number - 1);
+    }
+    let deaf = polls.pop().expect("the last").answer();
+    assert_eq!((deaf.status, deaf.header("last-message-id")), (304, Some(&*mid)));
+    let _ = store(server.address(), pair, 2);
+    let answer = get(server.address(), &target(&pair.signed(), &more));
+    assert_eq!(numbers(&answer), [2]);
+}
+
+#[test]
 fn more_between_two_polls_than_may_wait_comes_from_the_history() {
     let server = TestServer::with(&["server.shards=1", "limits.outbox_messages=3"]);
     let pair = Pair::new(1);
