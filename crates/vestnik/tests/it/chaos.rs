@@ -5,8 +5,8 @@
 //! subscriber exactly once and in the order of their ids. What may be missing: volatile and short-lived
 //! messages, and publishes without a 200.
 //!
-//! About 10 kills run with every test. `SLOW=1` makes it 200; `VESTNIK_CHAOS_KILLS` sets any number and
-//! `VESTNIK_CHAOS_SEED` repeats the choices of an earlier run, as far as threads allow:
+//! About 10 kills run with every test. `SLOW=1` makes it 200; `CHAOS_KILLS` sets any number and
+//! `CHAOS_SEED` repeats the choices of an earlier run, as far as threads allow:
 //!
 //! ```text
 //! SLOW=1 cargo test -p vestnik --test it -- chaos --nocapture
@@ -526,9 +526,9 @@ fn play(
 #[test]
 fn q_177_k_043_w_009_w_010_nothing_acknowledged_is_lost_doubled_or_swapped_by_kills_and_reconnects()
 {
-    let kills = setting("VESTNIK_CHAOS_KILLS").unwrap_or(if slow() { 200 } else { 10 });
-    let seed = setting("VESTNIK_CHAOS_SEED").unwrap_or_else(|| Clock::System.unix_ms() % 1_000_000);
-    println!("chaos: VESTNIK_CHAOS_SEED={seed} VESTNIK_CHAOS_KILLS={kills}");
+    let kills = setting("CHAOS_KILLS").unwrap_or(if slow() { 200 } else { 10 });
+    let seed = setting("CHAOS_SEED").unwrap_or_else(|| Clock::System.unix_ms() % 1_000_000);
+    println!("chaos: CHAOS_SEED={seed} CHAOS_KILLS={kills}");
     let began = Instant::now();
     let server = TestServer::with(&[
         "server.shards=2",

@@ -63,13 +63,13 @@ pub(crate) fn slow() -> bool {
     std::env::var("SLOW").is_ok_and(|value| value == "1")
 }
 
-/// The prepared folder of clients: `VESTNIK_CLIENTS`, or `tests/clients` of this repository.
+/// The prepared folder of clients: `TEST_CLIENTS`, or `tests/clients` of this repository.
 #[expect(
     clippy::disallowed_methods,
     reason = "a switch of the tests, not a setting of the program"
 )]
 fn folder() -> PathBuf {
-    match std::env::var("VESTNIK_CLIENTS") {
+    match std::env::var("TEST_CLIENTS") {
         Ok(path) => PathBuf::from(path),
         Err(_) => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients"),
     }
