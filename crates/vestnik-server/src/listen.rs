@@ -145,7 +145,11 @@ impl Newcomer {
         } else {
             "431 Request Header Fields Too Large"
         };
-        let answer = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        // The headers of `respond::head_too_large`, which answers later requests of a connection.
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nAccess-Control-Allow-Origin: *\r\n\
+             Connection: close\r\nContent-Length: 0\r\n\r\n"
+        );
         // A new socket has room for these few bytes.
         self.stream.write_all(answer.as_bytes())?;
         self.stream.shutdown(Shutdown::Write)?;
