@@ -35,7 +35,7 @@ use crate::websocket::handshake;
 const PAIRS: u64 = 12;
 const SUBSCRIBERS: u64 = 24;
 /// How long subscribers may take for the rest when everything has been published.
-const REST: Duration = Duration::from_secs(60);
+const REST: Duration = Duration::from_secs(30);
 
 /// Choices that can be repeated: splitmix64.
 struct Dice(u64);
@@ -95,12 +95,26 @@ impl Stage {
         }
     }
 
+    fn end(&self) {
+        self.stop_publishing.store(true, Ordering::Relaxed);
+        self.give_up.store(true, Ordering::Relaxed);
+    }
+
     fn is_publishing(&self) -> bool {
         !self.stop_publishing.load(Ordering::Relaxed)
     }
 
     fn dice(&self, thread: u64) -> Dice {
         Dice(self.seed ^ (thread + 1).wrapping_mul(0xd129_0db3_3d1f_2a55))
+    }
+}
+
+/// Ends all threads, also when the one that leads them panics: the test fails then, and does not hang.
+struct Curtain<'a>(&'a Stage);
+
+impl Drop for Curtain<'_> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 
@@ -494,6 +508,7 @@ fn play(
     kills: u64,
 ) -> (u64, u64) {
     std::thread::scope(|scope| {
+        let _curtain = Curtain(stage);
         let listening: Vec<_> =
             listeners.iter_mut().map(|listener| scope.spawn(|| listener.listen())).collect();
         let publishers: [fn(&Stage, u64); 6] = [
@@ -518,7 +533,6 @@ fn play(
         while Instant::now() < until && !listening.iter().all(|thread| thread.is_finished()) {
             std::thread::sleep(Duration::from_millis(5));
         }
-        stage.give_up.store(true, Ordering::Relaxed);
         (replayed, closed)
     })
 }

@@ -47,6 +47,10 @@ impl Connection {
     /// Connects, or says why not: the server may be down.
     pub(crate) fn try_open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
+        if stream.local_addr()? == stream.peer_addr()? {
+            // The server is down, and the system gave this end its port: we talk to ourselves.
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
         stream.set_read_timeout(Some(WAIT))?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, received: Vec::new() })

@@ -46,8 +46,15 @@ impl TestServer {
         for setting in &settings {
             command.args(["--set", setting]);
         }
+        // Switches of the tests: the program refuses variables that it does not know.
+        for name in ["VESTNIK_CHAOS_KILLS", "VESTNIK_CHAOS_SEED"] {
+            command.env_remove(name);
+        }
         let (child, address, log) = launch(command);
-        Self { child, address: address.expect("the server starts"), data, settings, log: Some(log) }
+        let Some(address) = address else {
+            panic!("the server does not start: {}", log.join().unwrap_or_default());
+        };
+        Self { child, address, data, settings, log: Some(log) }
     }
 
     /// Where it listens.
