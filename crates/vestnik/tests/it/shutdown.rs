@@ -115,6 +115,30 @@ fn q_190_what_was_published_before_the_end_is_delivered_before_the_close() {
 }
 
 #[test]
+fn q_190_the_end_does_not_cut_off_a_fan_out_that_is_behind() {
+    const MESSAGES: usize = 400;
+    let server = TestServer::with(&["history.engine=memory", "server.drain=0s"]);
+    let shared = Pair::new(1);
+    let query = format!("CHANNEL_ID={}", shared.private_signed());
+    let mut listeners: Vec<_> =
+        (0..200).map(|_| Subscriber::open(server.address(), &query)).collect();
+    let messages: Vec<_> =
+        (0..MESSAGES).map(|n| incoming(&[To::Private(shared)], 0, &n.to_string())).collect();
+    for request in messages.chunks(100) {
+        assert_eq!(publish_batch(server.address(), request).status, 200);
+    }
+    server.signal("TERM");
+    for listener in &mut listeners {
+        for number in 0..MESSAGES {
+            assert_eq!(listener.next_text(), json!(number));
+        }
+        assert_eq!(listener.close_reason(), (1001, String::new()));
+    }
+    drop(listeners);
+    assert!(server.wait().0.success());
+}
+
+#[test]
 fn q_190_requests_under_way_are_finished_and_kept() {
     let server = TestServer::start();
     let me = Pair::new(1);
