@@ -46,10 +46,6 @@ impl TestServer {
         for setting in &settings {
             command.args(["--set", setting]);
         }
-        // Switches of the tests: the program refuses variables that it does not know.
-        for name in ["VESTNIK_CHAOS_KILLS", "VESTNIK_CHAOS_SEED"] {
-            command.env_remove(name);
-        }
         let (child, address, log) = launch(command);
         let Some(address) = address else {
             panic!("the server does not start: {}", log.join().unwrap_or_default());
@@ -115,6 +111,7 @@ impl TestServer {
 }
 
 impl Drop for TestServer {
+    #[expect(clippy::print_stderr, reason = "the log of a server is part of a test's failure")]
     fn drop(&mut self) {
         // It may have ended already.
         let _ = self.child.kill();
