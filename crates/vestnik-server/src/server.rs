@@ -70,6 +70,7 @@ impl Server {
             commands: commands.into(),
             evictions: std::sync::Mutex::default(),
             stopping: CancellationToken::new(),
+            failed: CancellationToken::new(),
             hinted: std::sync::atomic::AtomicU64::new(0),
             distrust_said: std::sync::atomic::AtomicU64::new(0),
         });
@@ -97,6 +98,7 @@ impl Server {
         let (started, start) = oneshot::channel();
         let thread = std::thread::Builder::new().name(format!("shard-{}", number.index())).spawn(
             move || {
+                let _alarm = Alarm(Arc::clone(&shared));
                 tokio::task::LocalSet::new().block_on(&runtime, async move {
                     match Shard::new(shared, number, listeners) {
                         Ok((shard, poll)) => {
@@ -123,6 +125,12 @@ impl Server {
         &self.addresses
     }
 
+    /// Waits until a thread of the server has ended although nobody stopped it: its connections are
+    /// lost and its port no longer served in full. Cancel safe.
+    pub async fn failed(&self) {
+        self.shared.failed.cancelled().await;
+    }
+
     /// Stops: no new connections, polls are answered, WebSocket connections are closed spread over
     /// the drain time. Returns when everything is closed. Blocks.
     pub fn stop(&mut self) {
@@ -131,6 +139,17 @@ impl Server {
             if thread.join().is_err() {
                 tracing::error!("a thread of the server had panicked");
             }
+        }
+    }
+}
+
+/// Held by a thread of the server; tells when it ends too early, also by a panic.
+struct Alarm(Arc<Shared>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if !self.0.stopping.is_cancelled() {
+            self.0.failed.cancel();
         }
     }
 }

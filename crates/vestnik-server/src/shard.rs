@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) evictions: Mutex<Evictions>,
     /// Set when the process stops: no new connections, polls end, sockets close.
     pub(crate) stopping: CancellationToken,
+    /// Set when a thread ended although nobody stopped it.
+    pub(crate) failed: CancellationToken,
     /// When the hint about unsigned ids was last logged, in seconds since 1970.
     pub(crate) hinted: AtomicU64,
     /// When a caller without trust was last warned of, in seconds since 1970.

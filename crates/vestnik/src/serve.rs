@@ -49,11 +49,22 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let mut server = Server::start(options(&config, keys), hub).map_err(explain_start)?;
     summary::print(&config, server.addresses());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), addresses = ?server.addresses(), "serving");
-    let signal = runtime.block_on(stop.wait());
-    tracing::info!(signal, "stopping");
+    let failed = runtime.block_on(async {
+        tokio::select! {
+            signal = stop.wait() => {
+                tracing::info!(signal, "stopping");
+                false
+            }
+            () = server.failed() => true,
+        }
+    });
+    if failed {
+        tracing::error!("a thread of the server has failed; stopping, to be started again");
+    }
     server.stop();
     engine.close();
     tracing::info!("stopped");
+    anyhow::ensure!(!failed, "a thread of the server has failed");
     Ok(())
 }
 
