@@ -221,11 +221,17 @@ pub enum Encoding {
     Protobuf,
     /// Plain JSON objects, `format=json`.
     Json,
+    /// [`Encoding::Text`], compressed for connections that agreed on it.
+    TextDeflated,
+    /// [`Encoding::Protobuf`], compressed.
+    ProtobufDeflated,
+    /// [`Encoding::Json`], compressed.
+    JsonDeflated,
 }
 
 impl Encoding {
     /// How many encodings there are.
-    pub const COUNT: usize = 3;
+    pub const COUNT: usize = 6;
 }
 
 /// One numbered message on its way to many subscribers.

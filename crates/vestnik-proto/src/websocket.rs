@@ -10,6 +10,8 @@ use std::ops::Range;
 use bytes::Bytes;
 use sha1::{Digest, Sha1};
 
+pub mod deflate;
+
 /// What a frame is. Wire: the low four bits of the first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -81,6 +83,9 @@ pub enum ProtocolError {
     /// A close frame with one byte of payload or a code that may not be sent.
     #[error("invalid close frame")]
     InvalidClose,
+    /// A compressed message that is no deflate data.
+    #[error("compressed message cannot be read")]
+    InvalidDeflate,
     /// A text message or close reason that is not UTF-8.
     #[error("text is not utf-8")]
     NotUtf8,
@@ -105,7 +110,8 @@ impl ProtocolError {
             | Self::InvalidControlFrame
             | Self::FragmentOutOfPlace
             | Self::LengthOverflow
-            | Self::InvalidClose => 1002,
+            | Self::InvalidClose
+            | Self::InvalidDeflate => 1002,
             Self::NotUtf8 => 1007,
             Self::TooLarge { .. } => 1009,
         }
@@ -122,6 +128,8 @@ pub struct Frame {
     pub opcode: Opcode,
     /// Whether it ends its message.
     pub is_final: bool,
+    /// Whether the message that begins with it is compressed; see [`deflate`].
+    pub is_compressed: bool,
     /// The mask that the payload still has to be freed of with [`unmask`].
     pub mask: Option<[u8; 4]>,
     /// Where the payload lies; its end is the end of the frame.
@@ -146,11 +154,30 @@ pub enum Parsed {
 /// # Errors
 /// As soon as the header shows the mistake, that is before the payload has arrived.
 pub fn parse(bytes: &[u8], peer: Peer, payload_max: usize) -> Result<Parsed, ProtocolError> {
+    parse_extended(bytes, peer, payload_max, Extension::None)
+}
+
+/// What was agreed on beyond RFC 6455.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extension {
+    None,
+    /// The first reserved bit of a message's first frame says that it is compressed.
+    Deflate,
+}
+
+fn parse_extended(
+    bytes: &[u8],
+    peer: Peer,
+    payload_max: usize,
+    extension: Extension,
+) -> Result<Parsed, ProtocolError> {
     let [first, rest @ ..] = bytes else { return Ok(Parsed::Incomplete { needed: 2 }) };
-    if first & 0x70 != 0 {
+    let bits = first & 0x0f;
+    let is_compressed = first & 0x40 != 0;
+    let may_be_compressed = extension == Extension::Deflate && matches!(bits, 1 | 2);
+    if first & 0x30 != 0 || (is_compressed && !may_be_compressed) {
         return Err(ProtocolError::ReservedBit);
     }
-    let bits = first & 0x0f;
     let opcode = Opcode::from_bits(bits).ok_or(ProtocolError::UnknownOpcode(bits))?;
     let is_final = first & 0x80 != 0;
     let [second, ..] = rest else { return Ok(Parsed::Incomplete { needed: 2 }) };
@@ -188,7 +215,8 @@ pub fn parse(bytes: &[u8], peer: Peer, payload_max: usize) -> Result<Parsed, Pro
         return Ok(Parsed::Incomplete { needed: end });
     }
     let mask = bytes[mask_start..payload_start].first_chunk().copied();
-    Ok(Parsed::Frame(Frame { opcode, is_final, mask, payload: payload_start..end }))
+    let payload = payload_start..end;
+    Ok(Parsed::Frame(Frame { opcode, is_final, is_compressed, mask, payload }))
 }
 
 /// Masks or unmasks `payload` in place; both are the same operation.
@@ -269,6 +297,7 @@ struct Partial {
     payload: Vec<u8>,
     /// How much of the payload is known to be UTF-8, if it is text.
     checked: usize,
+    is_compressed: bool,
 }
 
 impl Partial {
@@ -276,7 +305,7 @@ impl Partial {
     /// once, a character that is cut off at the end is left for the next fragment.
     fn add(&mut self, fragment: &[u8]) -> Result<(), ProtocolError> {
         self.payload.extend_from_slice(fragment);
-        if self.kind == MessageType::Binary {
+        if self.kind == MessageType::Binary || self.is_compressed {
             return Ok(());
         }
         match std::str::from_utf8(&self.payload[self.checked..]) {
@@ -288,7 +317,10 @@ impl Partial {
     }
 
     /// The whole message.
-    fn finish(self) -> Result<Event<'static>, ProtocolError> {
+    fn finish(self, payload_max: usize) -> Result<Event<'static>, ProtocolError> {
+        if self.is_compressed {
+            return compressed_message(self.kind, &self.payload, payload_max);
+        }
         if self.kind == MessageType::Text && self.checked < self.payload.len() {
             return Err(ProtocolError::NotUtf8);
         }
@@ -314,8 +346,33 @@ impl Assembler {
         peer: Peer,
         payload_max: usize,
     ) -> Result<Step<'a>, ProtocolError> {
+        self.read_extended(bytes, peer, payload_max, Extension::None)
+    }
+
+    /// As [`Assembler::read`], for a connection that agreed on [`deflate`]. A message may have
+    /// `payload_max` bytes before and after it is unpacked.
+    ///
+    /// # Errors
+    /// As [`Assembler::read`].
+    pub fn read_deflate<'a>(
+        &mut self,
+        bytes: &'a mut [u8],
+        peer: Peer,
+        payload_max: usize,
+    ) -> Result<Step<'a>, ProtocolError> {
+        self.read_extended(bytes, peer, payload_max, Extension::Deflate)
+    }
+
+    fn read_extended<'a>(
+        &mut self,
+        bytes: &'a mut [u8],
+        peer: Peer,
+        payload_max: usize,
+        extension: Extension,
+    ) -> Result<Step<'a>, ProtocolError> {
         let gathered = self.partial.as_ref().map_or(0, |partial| partial.payload.len());
-        let frame = match parse(bytes, peer, payload_max.saturating_sub(gathered)) {
+        let room = payload_max.saturating_sub(gathered);
+        let frame = match parse_extended(bytes, peer, room, extension) {
             Ok(Parsed::Frame(frame)) => frame,
             Ok(Parsed::Incomplete { needed }) => return Ok(Step::Incomplete { needed }),
             Err(ProtocolError::TooLarge { got, .. }) => {
@@ -325,11 +382,11 @@ impl Assembler {
             Err(error) => return Err(error),
         };
         let consumed = frame.payload.end;
-        let payload = &mut bytes[frame.payload];
+        let payload = &mut bytes[frame.payload.clone()];
         if let Some(mask) = frame.mask {
             unmask(payload, mask);
         }
-        let event = self.accept(frame.opcode, frame.is_final, payload)?;
+        let event = self.accept(&frame, payload, payload_max)?;
         Ok(Step::Event { consumed, event })
     }
 
@@ -341,18 +398,18 @@ impl Assembler {
 
     fn accept<'a>(
         &mut self,
-        opcode: Opcode,
-        is_final: bool,
+        frame: &Frame,
         payload: &'a [u8],
+        payload_max: usize,
     ) -> Result<Event<'a>, ProtocolError> {
-        match opcode {
-            Opcode::Text => self.start(MessageType::Text, is_final, payload),
-            Opcode::Binary => self.start(MessageType::Binary, is_final, payload),
+        match frame.opcode {
+            Opcode::Text => self.start(MessageType::Text, frame, payload, payload_max),
+            Opcode::Binary => self.start(MessageType::Binary, frame, payload, payload_max),
             Opcode::Continuation => {
                 let partial = self.partial.as_mut().ok_or(ProtocolError::FragmentOutOfPlace)?;
                 partial.add(payload)?;
-                match self.partial.take_if(|_| is_final) {
-                    Some(whole) => whole.finish(),
+                match self.partial.take_if(|_| frame.is_final) {
+                    Some(whole) => whole.finish(payload_max),
                     None => Ok(Event::Fragment),
                 }
             }
@@ -365,23 +422,42 @@ impl Assembler {
     fn start<'a>(
         &mut self,
         kind: MessageType,
-        is_final: bool,
+        frame: &Frame,
         payload: &'a [u8],
+        payload_max: usize,
     ) -> Result<Event<'a>, ProtocolError> {
         if self.partial.is_some() {
             return Err(ProtocolError::FragmentOutOfPlace);
         }
-        if is_final {
-            if kind == MessageType::Text && std::str::from_utf8(payload).is_err() {
-                return Err(ProtocolError::NotUtf8);
-            }
-            return Ok(Event::Message(kind, Cow::Borrowed(payload)));
+        let is_compressed = frame.is_compressed;
+        if frame.is_final {
+            return if is_compressed {
+                compressed_message(kind, payload, payload_max)
+            } else {
+                message(kind, Cow::Borrowed(payload))
+            };
         }
-        let mut partial = Partial { kind, payload: Vec::new(), checked: 0 };
+        let mut partial =
+            Box::new(Partial { kind, payload: Vec::new(), checked: 0, is_compressed });
         partial.add(payload)?;
-        self.partial = Some(Box::new(partial));
+        self.partial = Some(partial);
         Ok(Event::Fragment)
     }
+}
+
+fn message(kind: MessageType, payload: Cow<'_, [u8]>) -> Result<Event<'_>, ProtocolError> {
+    if kind == MessageType::Text && std::str::from_utf8(&payload).is_err() {
+        return Err(ProtocolError::NotUtf8);
+    }
+    Ok(Event::Message(kind, payload))
+}
+
+fn compressed_message(
+    kind: MessageType,
+    payload: &[u8],
+    payload_max: usize,
+) -> Result<Event<'static>, ProtocolError> {
+    message(kind, Cow::Owned(deflate::inflate(payload, payload_max)?))
 }
 
 fn close_reason(payload: &[u8]) -> Result<Option<CloseReason<'_>>, ProtocolError> {

@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use vestnik_core::metric::Metric;
 use vestnik_proto::quirks;
+use vestnik_proto::websocket::deflate;
 
 use self::stream::{Stream, Watch};
 
@@ -27,6 +28,7 @@ use crate::publish::TextPublish;
 use crate::respond::{self, Answer};
 use crate::route::Route;
 use crate::shard::{Shard, Shared};
+use crate::transport::websocket::Compression;
 use crate::transport::{Connection, Poll, websocket};
 
 /// The most header lines of a request.
@@ -334,15 +336,19 @@ impl Shard {
     ) -> Answer {
         let (path, raw_query) = target.split_once('?').unwrap_or((target, ""));
         let header = |name: &str| request.headers().get(name).map(HeaderValue::as_bytes);
-        let accept = websocket::HandshakeHead {
+        let accepted = websocket::HandshakeHead {
             method: request.method().as_str(),
             path,
             upgrade: header("upgrade"),
             version: header("sec-websocket-version"),
             key: header("sec-websocket-key"),
+            extensions: header("sec-websocket-extensions"),
         }
-        .accept(&self.shared.options.listeners[origin.listener].routes);
-        let Some(accept) = accept else { return respond::handshake_refused("Bad Request") };
+        .accept(
+            &self.shared.options.listeners[origin.listener].routes,
+            self.shared.options.compression,
+        );
+        let Some(accepted) = accepted else { return respond::handshake_refused("Bad Request") };
         let client = self.client(origin.peer.ip(), &request);
         let Ok(subscription) = self.shared.subscription(raw_query) else {
             self.shared.subscription_refused(client, target);
@@ -354,7 +360,8 @@ impl Shard {
         self.spawn(async move {
             if let Some((stream, received)) = detached(upgraded).await {
                 let handshake = Handshake::Answered(key);
-                shard.open_websocket(stream, client, handshake, &subscription, received);
+                let socket = (stream, accepted.compression);
+                shard.open_websocket(socket, client, handshake, &subscription, received);
             } else {
                 tracing::debug!(%client, "connection lost at its handshake");
                 shard.state.borrow_mut().subscribers.unsubscribe(key);
@@ -366,8 +373,12 @@ impl Shard {
         let headers = answer.headers_mut();
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        if let Ok(accept) = HeaderValue::from_bytes(&accept) {
-            headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+        if let Ok(key) = HeaderValue::from_bytes(&accepted.key) {
+            headers.insert(SEC_WEBSOCKET_ACCEPT, key);
+        }
+        if accepted.compression == Compression::Deflate {
+            let extension = HeaderValue::from_static(deflate::ACCEPTED_EXTENSION);
+            headers.insert(http::header::SEC_WEBSOCKET_EXTENSIONS, extension);
         }
         answer
     }

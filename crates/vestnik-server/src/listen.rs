@@ -16,7 +16,7 @@ use crate::http;
 use crate::options::Listener;
 use crate::shard::{Shard, WATCHED};
 use crate::subscribe::Subscription;
-use crate::transport::websocket::{self, WebSocket};
+use crate::transport::websocket::{self, Accepted, Compression, WebSocket};
 use crate::transport::{Connection, Ended};
 
 /// An address that cannot be listened at.
@@ -330,9 +330,10 @@ impl Shard {
         http::escape_target(&mut head);
         if let Some(opening) = self.opening(listener, peer, &head) {
             let rest = head.split_off(opening.head_length);
-            let Opening { answer, subscription, client, .. } = opening;
-            let handshake = Handshake::Answer(answer);
-            self.open_websocket(stream, client, handshake, &subscription, rest);
+            let Opening { accepted, subscription, client, .. } = opening;
+            let handshake = Handshake::Answer(websocket::switching_protocols(accepted));
+            let socket = (stream, accepted.compression);
+            self.open_websocket(socket, client, handshake, &subscription, rest);
             return;
         }
         if let Err(error) = self.state.borrow().registry.deregister(&mut stream) {
@@ -363,37 +364,38 @@ impl Shard {
             return None;
         }
         let (path, query) = request.path?.split_once('?')?;
-        let accept = websocket::HandshakeHead {
+        let accepted = websocket::HandshakeHead {
             method: request.method?,
             path,
             upgrade: header("upgrade"),
             version: header("sec-websocket-version"),
             key: header("sec-websocket-key"),
+            extensions: header("sec-websocket-extensions"),
         }
-        .accept(&self.shared.options.listeners[listener].routes)?;
+        .accept(&self.shared.options.listeners[listener].routes, self.shared.options.compression)?;
         let subscription = self.shared.subscription(query).ok()?;
-        let answer = websocket::switching_protocols(accept);
         let forwarded = request
             .headers
             .iter()
             .filter(|header| header.name.eq_ignore_ascii_case("x-forwarded-for"))
             .map(|header| std::str::from_utf8(header.value).unwrap_or("?"));
         let client = self.shared.options.trust.client(peer.ip().to_canonical(), forwarded);
-        Some(Opening { head_length, client, answer, subscription })
+        Some(Opening { head_length, client, accepted, subscription })
     }
 
     /// Begins a WebSocket connection whose handshake was accepted. `received`: what came behind the
     /// request.
     pub(crate) fn open_websocket(
         self: &Rc<Self>,
-        stream: TcpStream,
+        (stream, compression): (TcpStream, Compression),
         client: IpAddr,
         handshake: Handshake,
         subscription: &Subscription,
         mut received: Vec<u8>,
     ) {
         let is_admitted = self.shared.admission.enter(client);
-        let socket = WebSocket::new(stream, subscription, is_admitted.then_some(client));
+        let admitted = is_admitted.then_some(client);
+        let socket = WebSocket::new(stream, subscription, compression, admitted);
         self.shared.metrics().increment(Metric::ConnectionsWebSocket);
         let socket = Connection::WebSocket(socket);
         let (key, answer, ended) = match handshake {
@@ -459,7 +461,7 @@ pub(crate) enum Handshake {
 struct Opening {
     head_length: usize,
     client: IpAddr,
-    answer: Bytes,
+    accepted: Accepted,
     subscription: Subscription,
 }
 

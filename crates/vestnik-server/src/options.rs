@@ -83,6 +83,8 @@ pub struct Options {
     pub timing: Timing,
     /// The default tenant.
     pub tenant: Tenant,
+    /// Whether WebSocket messages are compressed for clients that offer it.
+    pub compression: bool,
     /// The longest time a message is kept; publishers that ask for more get this.
     pub message_ttl: Expiry,
     /// Whether the statistics say that this process is one of a cluster.

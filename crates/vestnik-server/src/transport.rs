@@ -4,8 +4,9 @@ pub(crate) mod long_poll;
 pub(crate) mod websocket;
 
 use bytes::Bytes;
-use vestnik_core::{Envelope, MessageId};
+use vestnik_core::{Encoding, Envelope, MessageId};
 use vestnik_proto::query::Framing;
+use vestnik_proto::websocket::deflate;
 use vestnik_proto::{json, protobuf, text};
 
 pub(crate) use long_poll::Poll;
@@ -20,6 +21,16 @@ pub(crate) enum Connection {
     /// A poll that was answered a moment ago: it counts as online until its client comes back
     /// (README D13). With the position it was answered with, messages gather for its next poll.
     BetweenPolls(Option<MessageId>),
+}
+
+/// A message as a ready compressed WebSocket frame, or a plain one where that is no larger.
+pub(crate) fn deflated_frame(framing: Framing, envelope: &Envelope) -> &Bytes {
+    let encoding = match framing {
+        Framing::Text | Framing::JsonRpc => Encoding::TextDeflated,
+        Framing::Protobuf => Encoding::ProtobufDeflated,
+        Framing::Json => Encoding::JsonDeflated,
+    };
+    envelope.frame(encoding, |envelope| deflate::compressed(frame(framing, envelope)))
 }
 
 /// A message as a ready WebSocket frame.

@@ -68,6 +68,8 @@ pub(crate) struct Server {
     pub(crate) public_url: Option<String>,
     /// Time over which 10,000 connections are closed at shutdown (K-042).
     pub(crate) drain_per_10000: Duration,
+    /// Whether WebSocket messages are compressed for clients that offer it.
+    pub(crate) compression: bool,
     /// Whether an imported file says that it is one process of a cluster; statistics show it.
     pub(crate) cluster_mode: bool,
     /// Members of `limits` in imported files that mean nothing here; statistics repeat them.
@@ -426,6 +428,7 @@ impl Config {
                 shards: shards(layers.amount("server.shards")),
                 public_url: build.public_url(),
                 drain_per_10000: layers.time("server.drain"),
+                compression: layers.flag("server.compression"),
                 cluster_mode: imported.cluster_mode,
                 other_limits: imported.other_limits,
             },

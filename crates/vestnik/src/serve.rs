@@ -220,6 +220,7 @@ fn options(config: &Config, keys: KeyRing) -> Options {
             drain: config.server.drain_per_10000,
         },
         tenant: Tenant { keys, missing_expiry: config.missing_expiry },
+        compression: config.server.compression,
         message_ttl: Expiry::new(config.history.message_ttl.as_secs(), Expiry::MAX),
         cluster_mode: config.server.cluster_mode,
         other_limits: config.server.other_limits.clone(),

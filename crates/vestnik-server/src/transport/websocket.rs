@@ -14,6 +14,7 @@ use vestnik_hub::{Item, Outbox, Queue, SubscriberKey};
 use vestnik_proto::protobuf::{Caller, Request, RequestError};
 use vestnik_proto::query::Framing;
 use vestnik_proto::quirks;
+use vestnik_proto::websocket::deflate;
 use vestnik_proto::websocket::{self as codec, Assembler, Event, MessageType, Opcode, Peer, Step};
 
 use crate::route::Routes;
@@ -37,6 +38,23 @@ pub(crate) struct HandshakeHead<'a> {
     pub(crate) upgrade: Option<&'a [u8]>,
     pub(crate) version: Option<&'a [u8]>,
     pub(crate) key: Option<&'a [u8]>,
+    pub(crate) extensions: Option<&'a [u8]>,
+}
+
+/// What a handshake was accepted with.
+#[derive(Clone, Copy)]
+pub(crate) struct Accepted {
+    /// The value of `Sec-WebSocket-Accept`.
+    pub(crate) key: [u8; 28],
+    pub(crate) compression: Compression,
+}
+
+/// Whether the messages of a connection may be compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compression {
+    Off,
+    /// permessage-deflate was offered and taken.
+    Deflate,
 }
 
 /// Whether a `Connection` header makes its request a handshake: it lists `upgrade` (README D2).
@@ -47,24 +65,34 @@ pub(crate) fn lists_upgrade(connection: &[u8]) -> bool {
 }
 
 impl HandshakeHead<'_> {
-    /// The `Sec-WebSocket-Accept` that answers this handshake; `None` when it is none that can be
-    /// accepted. Subprotocols and extensions are not looked at (K-005, Q-104).
-    pub(crate) fn accept(&self, routes: &Routes) -> Option<[u8; 28]> {
+    /// How this handshake is answered; `None` when it is none that can be accepted.
+    /// Subprotocols are not looked at (K-005), and extensions only if `compression` is switched on
+    ///
+    pub(crate) fn accept(&self, routes: &Routes, compression: bool) -> Option<Accepted> {
         let is_valid = self.method == Method::GET.as_str()
             && routes.subscribes_at(self.path)
             && self.upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(b"websocket"))
             && matches!(self.version, Some(b"13" | b"8"));
         let key = self.key.filter(|key| !key.is_empty())?;
-        is_valid.then(|| codec::accept_key(key))
+        let extensions = self.extensions.and_then(|value| std::str::from_utf8(value).ok());
+        let is_deflate = compression && extensions.is_some_and(deflate::is_offered);
+        is_valid.then(|| Accepted {
+            key: codec::accept_key(key),
+            compression: if is_deflate { Compression::Deflate } else { Compression::Off },
+        })
     }
 }
 
 /// The whole answer to an accepted handshake.
-pub(crate) fn switching_protocols(accept: [u8; 28]) -> Bytes {
+pub(crate) fn switching_protocols(accepted: Accepted) -> Bytes {
     let mut answer = Vec::with_capacity(129);
     answer.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n");
     answer.extend_from_slice(b"Connection: Upgrade\r\nSec-WebSocket-Accept: ");
-    answer.extend_from_slice(&accept);
+    answer.extend_from_slice(&accepted.key);
+    if accepted.compression == Compression::Deflate {
+        answer.extend_from_slice(b"\r\nSec-WebSocket-Extensions: ");
+        answer.extend_from_slice(deflate::ACCEPTED_EXTENSION.as_bytes());
+    }
     answer.extend_from_slice(b"\r\n\r\n");
     answer.into()
 }
@@ -129,6 +157,7 @@ pub(crate) enum End {
 pub(crate) struct WebSocket {
     stream: TcpStream,
     framing: Framing,
+    compression: Compression,
     /// The public channel it may publish under.
     author: Option<ChannelId>,
     /// The address it was counted in under; none when it was over a limit.
@@ -146,11 +175,13 @@ impl WebSocket {
     pub(crate) fn new(
         stream: TcpStream,
         subscription: &Subscription,
+        compression: Compression,
         admitted: Option<IpAddr>,
     ) -> Self {
         Self {
             stream,
             framing: subscription.framing,
+            compression,
             author: subscription.author,
             admitted,
             assembler: Assembler::new(),
@@ -237,9 +268,7 @@ impl WebSocket {
             // never shares a write: its unsent rest would be copied for every slow connection.
             count_delivery(&first, metrics);
             *queue.rest_mut() = match first {
-                Item::Live(envelope) | Item::Replayed(envelope) => {
-                    super::frame(self.framing, &envelope).clone()
-                }
+                Item::Live(envelope) | Item::Replayed(envelope) => self.frame(&envelope).clone(),
                 Item::Frame(frame) => frame,
             };
             return self.write_rest(queue, metrics);
@@ -276,12 +305,18 @@ impl WebSocket {
         Ok(())
     }
 
+    /// A message as this connection wants it.
+    fn frame<'e>(&self, envelope: &'e Envelope) -> &'e Bytes {
+        match self.compression {
+            Compression::Off => super::frame(self.framing, envelope),
+            Compression::Deflate => super::deflated_frame(self.framing, envelope),
+        }
+    }
+
     /// Whether an item fills a write of its own.
     fn is_large(&self, item: &Item) -> bool {
         let length = match item {
-            Item::Live(envelope) | Item::Replayed(envelope) => {
-                super::frame(self.framing, envelope).len()
-            }
+            Item::Live(envelope) | Item::Replayed(envelope) => self.frame(envelope).len(),
             Item::Frame(frame) => frame.len(),
         };
         length >= WRITE_MAX
@@ -298,8 +333,10 @@ impl WebSocket {
     ) {
         let follows =
             |queue: &Queue| matches!(queue.peek(), Some(Item::Live(_) | Item::Replayed(_)));
-        let first = super::frame(self.framing, first);
-        if self.framing != Framing::Protobuf || first.len() >= WRITE_MAX || !follows(queue) {
+        let first = self.frame(first);
+        // Compressed messages are shared by everybody, each as it is.
+        let is_batched = self.framing == Framing::Protobuf && self.compression == Compression::Off;
+        if !is_batched || first.len() >= WRITE_MAX || !follows(queue) {
             buffer.extend_from_slice(first);
             return;
         }
@@ -450,7 +487,14 @@ impl Shard {
         let mut at = 0;
         while at < bytes.len() {
             let Some(socket) = websocket(state, key) else { return Consumed::Ended };
-            match socket.assembler.read(&mut bytes[at..], Peer::Client, payload_max) {
+            let bytes = &mut bytes[at..];
+            let step = match socket.compression {
+                Compression::Off => socket.assembler.read(bytes, Peer::Client, payload_max),
+                Compression::Deflate => {
+                    socket.assembler.read_deflate(bytes, Peer::Client, payload_max)
+                }
+            };
+            match step {
                 Ok(Step::Incomplete { .. }) => return Consumed::UpTo(at),
                 Ok(Step::Event { consumed, event }) => {
                     at += consumed;

@@ -77,6 +77,9 @@ settings! {
     "server.drain", Kind::Time(0, 10 * MINUTE), "\"10s\"",
     "Time over which 10,000 connections are closed at shutdown, so that their clients do not all return at once; fewer take their share of it.",
     "clients.md K-042";
+    "server.compression", Kind::Flag, "false",
+    "Compress WebSocket messages (permessage-deflate) for clients that offer it, once for all of them. Saves traffic, costs processor time and 50 KB or so per message from a client; leave it off behind a proxy that compresses.",
+    "queue-server.md W-40, Q-104: the originals never compress";
 
     "security.key", Kind::Secret, "\"\"",
     "Signature key, shared with the site's option `signature_key`; at least 32 characters. Empty: `security.keys` or `security.key_file`.",

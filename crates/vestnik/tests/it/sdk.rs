@@ -193,3 +193,42 @@ fn k_050_system_commands_reach_real_clients_unchanged_and_they_come_back_with_th
         client.stop();
     });
 }
+
+#[test]
+fn w_040_real_clients_read_compressed_events_where_compression_is_switched_on() {
+    for_each_way(|kind, version, transport| {
+        if transport == Transport::LongPolling {
+            return;
+        }
+        let server = TestServer::with(&["server.compression=true"]);
+        let mut client = Client::start(kind, &portal(&server, version, transport));
+        let open = client.expect_named("open");
+        assert!(open["extensions"].to_string().contains("permessage-deflate"), "{open}");
+        until_online(&server);
+        let me = Pair::new(ME).private.to_string();
+        for n in 0..20 {
+            // Long and repetitive, so that it is worth it; every third too short.
+            let filler = if n % 3 == 0 { String::new() } else { "событие ".repeat(200) };
+            let event = json!({"module_id": "im", "command": "test",
+                               "params": {"n": n, "filler": filler}});
+            assert_eq!(publish(server.address(), &me, 60, &event.to_string()).status, 200);
+        }
+        for n in 0..20 {
+            let message = client.expect_named("message");
+            assert_eq!(number(&message), n);
+            let filler = message["params"]["filler"].as_str().expect("a text");
+            assert_eq!(filler.is_empty(), n % 3 == 0);
+        }
+        no_duplicates(&mut client);
+        if version >= 4 {
+            // What the client sends is compressed too, if its library finds it worth while.
+            let query = format!("CHANNEL_ID={}", Pair::new(OTHER).signed());
+            let mut other = crate::websocket::Subscriber::open(server.address(), &query);
+            let text = "сообщение ".repeat(300);
+            client.send(json!({"do": "publish", "to": [8], "module_id": "im", "command": "say",
+                               "params": {"text": text}}));
+            assert_eq!(other.next_text()["params"]["text"], text);
+        }
+        client.stop();
+    });
+}
