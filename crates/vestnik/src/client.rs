@@ -67,7 +67,8 @@ impl Address {
         addresses.next().context("the host has no address")
     }
 
-    fn authority(&self) -> String {
+    /// Host and port.
+    pub(crate) fn authority(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
 

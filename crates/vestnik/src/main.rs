@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod client;
 mod config;
+mod conformance;
 mod failure;
 mod keygen;
 mod listen;
@@ -44,6 +45,8 @@ enum Command {
     Keygen(keygen::KeygenArgs),
     /// Sign channel ids as a site does.
     Sign(sign::SignArgs),
+    /// Ask a server which promises of the protocol it keeps.
+    Conformance(Box<conformance::ConformanceArgs>),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Sign(args) => sign::run(&args),
+        Command::Conformance(args) => conformance::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

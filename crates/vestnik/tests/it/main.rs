@@ -5,6 +5,7 @@ mod channels;
 mod chaos;
 mod clients;
 mod command_line;
+mod conformance;
 mod delivery;
 mod formats;
 mod long_poll;
