@@ -294,8 +294,8 @@ impl Player<'_> {
                 }
             }
             Expectation::Binary(written) => self.expect_binary(on, written, until),
-            Expectation::Ping(text) => self.expect_control(on, until, |p| Message::Ping(p), text),
-            Expectation::Pong(text) => self.expect_control(on, until, |p| Message::Pong(p), text),
+            Expectation::Ping(text) => self.expect_control(on, until, Message::Ping, text),
+            Expectation::Pong(text) => self.expect_control(on, until, Message::Pong, text),
             Expectation::Close { code, reason } => {
                 let reason = reason.as_deref().map(|reason| self.text(reason)).transpose()?;
                 let words = reason.as_deref().map_or(String::new(), |reason| format!(" {reason}"));
