@@ -376,6 +376,32 @@ pub fn parse_expiry(header: &str, cap: Expiry) -> Expiry {
     Expiry::new(seconds, cap)
 }
 
+/// Writes the spaces inside a request target as `%20`: mobile and old clients send
+/// `time=Thu, 01 Jan …` raw (K-004). `head`: a request's first bytes, of which only the first line is looked at.
+pub fn escape_target(head: &mut Vec<u8>) {
+    let line_end = head.iter().position(|byte| *byte == b'\n').unwrap_or(head.len());
+    let line = &head[..line_end];
+    let Some(first) = line.iter().position(|byte| *byte == b' ') else { return };
+    let Some(last) = line.iter().rposition(|byte| *byte == b' ') else { return };
+    // Without a version at the end the last space belongs to the target: leave it to the parser.
+    let Some(target) = line.get(first + 1..last).filter(|target| target.contains(&b' ')) else {
+        return;
+    };
+    if !line[last..].starts_with(b" HTTP/") {
+        return;
+    }
+    let mut escaped = Vec::with_capacity(head.len() + 16);
+    escaped.extend_from_slice(&line[..=first]);
+    for byte in target {
+        match byte {
+            b' ' => escaped.extend_from_slice(b"%20"),
+            byte => escaped.push(*byte),
+        }
+    }
+    escaped.extend_from_slice(&head[last..]);
+    *head = escaped;
+}
+
 /// The longest masked target in bytes, the ending `…` aside.
 const MASKED_MAX: usize = 512;
 

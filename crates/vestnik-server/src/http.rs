@@ -38,29 +38,6 @@ const SEC_WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-
 const MESSAGE_EXPIRY: HeaderName = HeaderName::from_static("message-expiry");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Writes the spaces inside a request target as `%20`: mobile and old clients send
-/// `time=Thu, 01 Jan …` raw (K-004). Looks at the first line only.
-pub(crate) fn escape_target(head: &mut Vec<u8>) {
-    let line_end = head.iter().position(|byte| *byte == b'\n').unwrap_or(head.len());
-    let line = &head[..line_end];
-    let Some(first) = line.iter().position(|byte| *byte == b' ') else { return };
-    let Some(last) = line.iter().rposition(|byte| *byte == b' ') else { return };
-    // Without a version at the end the last space belongs to the target: leave it to the parser.
-    if !line[last..].starts_with(b" HTTP/") || !line[first + 1..last].contains(&b' ') {
-        return;
-    }
-    let mut escaped = Vec::with_capacity(head.len() + 16);
-    escaped.extend_from_slice(&line[..=first]);
-    for byte in &line[first + 1..last] {
-        match byte {
-            b' ' => escaped.extend_from_slice(b"%20"),
-            byte => escaped.push(*byte),
-        }
-    }
-    escaped.extend_from_slice(&head[last..]);
-    *head = escaped;
-}
-
 /// Why a request gets no answer: its connection is closed instead.
 #[derive(Debug, thiserror::Error)]
 enum NoAnswer {
@@ -497,25 +474,4 @@ fn target(request: &Request<Incoming>) -> String {
         return uri.to_string();
     }
     uri.path_and_query().map_or_else(String::new, |target| target.as_str().to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn k_004_raw_spaces_in_a_target_are_escaped() {
-        let escaped = |head: &str| {
-            let mut head = head.as_bytes().to_vec();
-            escape_target(&mut head);
-            String::from_utf8(head).unwrap()
-        };
-        assert_eq!(
-            escaped("GET /sub/?time=Thu, 01 Jan&x=1 HTTP/1.1\r\nHost: a b\r\n\r\n"),
-            "GET /sub/?time=Thu,%2001%20Jan&x=1 HTTP/1.1\r\nHost: a b\r\n\r\n",
-        );
-        for same in ["GET / HTTP/1.1\r\n\r\n", "GET /a b", "GET", "", "\r\n", "GET  HTTP/1.1\n\n"] {
-            assert_eq!(escaped(same), same);
-        }
-    }
 }

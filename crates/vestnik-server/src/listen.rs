@@ -327,7 +327,7 @@ impl Shard {
     /// Hands a connection with its first request to whoever serves it.
     fn first_request(self: &Rc<Self>, newcomer: Newcomer) {
         let Newcomer { mut stream, peer, listener, mut head, .. } = newcomer;
-        http::escape_target(&mut head);
+        vestnik_proto::query::escape_target(&mut head);
         if let Some(opening) = self.opening(listener, peer, &head) {
             let rest = head.split_off(opening.head_length);
             let Opening { accepted, subscription, client, .. } = opening;

@@ -333,3 +333,21 @@ proptest! {
         prop_assert_eq!(query.channel_id(), Some(Ok(value.as_str())));
     }
 }
+
+#[test]
+fn k_004_raw_spaces_in_a_target_are_escaped() {
+    let escaped = |head: &str| {
+        let mut head = head.as_bytes().to_vec();
+        escape_target(&mut head);
+        String::from_utf8(head).unwrap()
+    };
+    assert_eq!(
+        escaped("GET /sub/?time=Thu, 01 Jan&x=1 HTTP/1.1\r\nHost: a b\r\n\r\n"),
+        "GET /sub/?time=Thu,%2001%20Jan&x=1 HTTP/1.1\r\nHost: a b\r\n\r\n",
+    );
+    for same in ["GET / HTTP/1.1\r\n\r\n", "GET /a b", "GET", "", "\r\n", "GET  HTTP/1.1\n\n"] {
+        assert_eq!(escaped(same), same);
+    }
+    // A line with nothing between its method and its version.
+    assert_eq!(escaped("GET HTTP/1.1\r\n\r\n"), "GET HTTP/1.1\r\n\r\n");
+}
