@@ -12,13 +12,14 @@ mod wire;
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use vestnik_core::sign::{Algorithm, Key};
 
 use self::language::{Fixture, Profile};
-use self::play::Target;
+use self::play::{Broken, Target};
 use self::report::{Outcome, Played};
 use self::scope::Scope;
 use self::wire::Connection;
@@ -60,6 +61,9 @@ pub(crate) struct ConformanceArgs {
     /// The longest wait for what is expected.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = language::duration)]
     patience: Duration,
+    /// Fixtures that are played at the same time.
+    #[arg(long, value_name = "NUMBER", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
+    jobs: u8,
     /// Write the results as JUnit XML.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -83,19 +87,9 @@ pub(crate) fn run(args: &ConformanceArgs) -> anyhow::Result<()> {
     let mut seed = [0; 16];
     keygen::fill_random(&mut seed)?;
     greet(&target, &Scope::new(seed, usize::MAX, &key, args.algorithm))?;
-    let mut played = Vec::with_capacity(fixtures.len());
-    for (number, fixture) in fixtures.iter().enumerate() {
-        let began = Instant::now();
-        let outcome = match skipped(fixture, args) {
-            Some(why) => Outcome::Skipped(why),
-            None => {
-                let scope = Scope::new(seed, number, &key, args.algorithm);
-                play::play(fixture, &target, scope)
-                    .map_or_else(Outcome::Failed, |()| Outcome::Passed)
-            }
-        };
-        played.push(Played { fixture, outcome, took: began.elapsed() });
-    }
+    let played = play_all(&fixtures, args, |number, fixture| {
+        play::play(fixture, &target, Scope::new(seed, number, &key, args.algorithm))
+    });
     write!(std::io::stdout(), "{}", report::table(&played)).context("cannot write")?;
     if let Some(file) = &args.junit {
         std::fs::write(file, report::junit(&played)).map_err(|error| {
@@ -112,6 +106,35 @@ pub(crate) fn run(args: &ConformanceArgs) -> anyhow::Result<()> {
         "docs/conformance.md explains the fixtures; --filter plays one of them again",
     )
     .into())
+}
+
+/// Plays all fixtures, several at once: most of their time they wait.
+fn play_all<'a>(
+    fixtures: &'a [Fixture],
+    args: &ConformanceArgs,
+    play: impl Fn(usize, &Fixture) -> Result<(), Broken> + Sync,
+) -> Vec<Played<'a>> {
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mut played = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(fixture) = fixtures.get(number) else { return played };
+            let began = Instant::now();
+            let outcome = match skipped(fixture, args) {
+                Some(why) => Outcome::Skipped(why),
+                None => play(number, fixture).map_or_else(Outcome::Failed, |()| Outcome::Passed),
+            };
+            played.push((number, Played { fixture, outcome, took: began.elapsed() }));
+        }
+    };
+    let mut played: Vec<(usize, Played<'_>)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..args.jobs).map(|_| scope.spawn(worker)).collect();
+        let done = workers.into_iter().map(|worker| worker.join().expect("workers do not panic"));
+        done.flatten().collect()
+    });
+    played.sort_by_key(|(number, _)| *number);
+    played.into_iter().map(|(_, played)| played).collect()
 }
 
 /// Why a fixture is not played, if it is not.

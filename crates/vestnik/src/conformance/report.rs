@@ -86,17 +86,15 @@ pub(crate) fn table(played: &[Played<'_>]) -> String {
         out.push('\n');
     }
     let counts = counts(played);
-    let took: Duration = played.iter().map(|one| one.took).sum();
     // Writing to a string does not fail.
     let _ = writeln!(
         out,
-        "\n{} items: {} passed, {} failed, {} skipped; {} fixtures in {:.1} s",
+        "\n{} items: {} passed, {} failed, {} skipped; {} fixtures",
         items.len(),
         counts.passed,
         counts.failed,
         counts.skipped,
         played.len(),
-        took.as_secs_f64()
     );
     out
 }
