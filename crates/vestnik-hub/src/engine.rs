@@ -25,6 +25,8 @@ use tokio::sync::oneshot;
 use vestnik_core::metric::Metrics;
 use vestnik_core::{Clock, Draft, Envelope, MessageId, Receiver};
 
+#[doc(hidden)]
+pub use disk::fuzzing;
 pub use disk::{Disk, DiskOptions, OpenError, ReplayRead, Sync};
 pub use memory::Memory;
 

@@ -8,6 +8,8 @@ mod document;
 mod import;
 mod keys;
 mod layer;
+#[cfg(test)]
+mod mutation;
 mod table;
 mod value;
 

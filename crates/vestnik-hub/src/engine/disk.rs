@@ -5,6 +5,8 @@
 //! precedes takes none of this way: it is numbered and announced by its publisher's thread. What
 //! lives where is known in memory ([`super::index`]); bodies of the newest messages too.
 
+#[doc(hidden)]
+pub mod fuzzing;
 mod record;
 mod recover;
 mod segment;

@@ -80,6 +80,11 @@ impl Salt {
         Self(u32::try_from(hash >> 32).unwrap_or_default())
     }
 
+    /// The salt of this number.
+    pub(super) const fn of(number: u32) -> Self {
+        Self(number)
+    }
+
     /// The four bytes every record of the file starts with.
     pub(super) fn mark(self) -> [u8; 4] {
         let mut hasher = crc32fast::Hasher::new_with_initial(self.0);
@@ -114,7 +119,12 @@ impl Salt {
     }
 
     /// Appends a record to `into`, its payload written by `payload`. Returns its whole length.
-    fn write(self, into: &mut Vec<u8>, kind: u8, payload: impl FnOnce(&mut Vec<u8>)) -> usize {
+    pub(super) fn write(
+        self,
+        into: &mut Vec<u8>,
+        kind: u8,
+        payload: impl FnOnce(&mut Vec<u8>),
+    ) -> usize {
         let start = into.len();
         into.extend_from_slice(&self.mark());
         into.extend_from_slice(&[0; 8]);
