@@ -24,6 +24,7 @@ mod sign;
 mod stats;
 mod subws;
 mod third_party;
+mod tidy;
 mod traffic;
 mod trust;
 mod websocket;
