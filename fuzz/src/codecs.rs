@@ -18,8 +18,11 @@ use vestnik_proto::{json, text};
 const START: &str = "#!NGINXNMS!#";
 const END: &str = "#!NGINXNME!#";
 
-/// The targets of this file: name and check.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// Name and check of a target.
+type Target = (&'static str, fn(&[u8]));
+
+/// The targets of this file.
+pub(crate) const TARGETS: &[Target] = &[
     ("query", query_string),
     ("channel_list", channel_list),
     ("expiry", expiry),
@@ -38,7 +41,7 @@ fn keys() -> KeyRing {
 }
 
 /// A query string: everything it says can be asked for, and a position keeps its digits.
-pub fn query_string(data: &[u8]) {
+fn query_string(data: &[u8]) {
     let raw = String::from_utf8_lossy(data);
     let query = Query::parse(&raw);
     if let Some(mid) = query.mid() {
@@ -54,7 +57,7 @@ pub fn query_string(data: &[u8]) {
 }
 
 /// A channel list: as many items as slashes divide, and whoever may use it gets each once.
-pub fn channel_list(data: &[u8]) {
+fn channel_list(data: &[u8]) {
     let raw = String::from_utf8_lossy(data);
     let Ok(list) = ChannelList::parse(&raw, 100) else { return };
     assert_eq!(list.items().len(), raw.split('/').count());
@@ -80,7 +83,7 @@ pub fn channel_list(data: &[u8]) {
 }
 
 /// `Message-Expiry`: never above the cap.
-pub fn expiry(data: &[u8]) {
+fn expiry(data: &[u8]) {
     let raw = String::from_utf8_lossy(data);
     let cap = Expiry::new(3600, Expiry::MAX);
     let expiry = query::parse_expiry(&raw, cap);
@@ -91,7 +94,7 @@ pub fn expiry(data: &[u8]) {
 }
 
 /// A target for the log: short, on one line, and without the ids that were in it.
-pub fn masked(data: &[u8]) {
+fn masked(data: &[u8]) {
     let raw = String::from_utf8_lossy(data);
     let masked = query::masked(&raw);
     assert!(masked.len() <= 512 + '…'.len_utf8());
@@ -103,7 +106,7 @@ pub fn masked(data: &[u8]) {
 }
 
 /// The escaping of raw spaces: adds nothing but `%20`, and only once.
-pub fn escape_target(data: &[u8]) {
+fn escape_target(data: &[u8]) {
     let mut head = data.to_vec();
     query::escape_target(&mut head);
     let spaces = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b' ').count();
@@ -145,12 +148,12 @@ fn request(data: &[u8], caller: Caller<'_>, check: impl Fn(&Draft)) {
 }
 
 /// A request of the back end.
-pub fn request_backend(data: &[u8]) {
+fn request_backend(data: &[u8]) {
     request(data, Caller::Backend, |draft| assert_eq!(draft.author, Author::Backend));
 }
 
 /// A request of a client: only public channels, and in its own name.
-pub fn request_client(data: &[u8]) {
+fn request_client(data: &[u8]) {
     let author = ChannelId::from_bytes([7; 16]);
     let keys = keys();
     let caller = Caller::Client { author: Some(author), keys: &keys, now_s: 0 };
@@ -179,7 +182,7 @@ fn envelope(data: &[u8]) -> Envelope {
 
 /// A body in framed text: one start and one end marker, on one line, and JSON unless it is a
 /// literal of the back end.
-pub fn body_text(data: &[u8]) {
+fn body_text(data: &[u8]) {
     let envelope = envelope(data);
     let record = text::record(&envelope);
     let record = std::str::from_utf8(&record).expect("text is UTF-8");
@@ -196,7 +199,7 @@ pub fn body_text(data: &[u8]) {
 }
 
 /// A body in plain JSON: an array of one event with its id.
-pub fn body_json(data: &[u8]) {
+fn body_json(data: &[u8]) {
     let record = json::record(&envelope(data));
     match serde_json::from_slice::<serde_json::Value>(&record) {
         Ok(array) => {
@@ -238,7 +241,7 @@ impl Write for Pipe {
 const MESSAGE_MAX: usize = 300;
 
 /// Frames of a client: the messages are those that another implementation reads.
-pub fn websocket(data: &[u8]) {
+fn websocket(data: &[u8]) {
     let (ours, ended) = our_messages(data);
     // What another reader makes of the same bytes when they come in pieces.
     let (pieces, _) = our_messages_in_pieces(data);

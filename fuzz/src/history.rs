@@ -3,12 +3,15 @@
 
 use vestnik_hub::engine::fuzzing;
 
-/// The targets of this file: name and check.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("history", history)];
+/// Name and check of a target.
+type Target = (&'static str, fn(&[u8]));
+
+/// The targets of this file.
+pub(crate) const TARGETS: &[Target] = &[("history", history)];
 
 /// A file of the history: bytes behind a good head are read to their end, and records that are whole
 /// are found behind damage. The first byte says how many bytes of damage stand before them.
-pub fn history(data: &[u8]) {
+fn history(data: &[u8]) {
     let _ = fuzzing::read_file(data);
     let (first, rest) = data.split_first().map_or((0, data), |(first, rest)| (*first, rest));
     let damage = usize::from(first).min(rest.len());
