@@ -25,6 +25,7 @@ metrics! {
     ConnectionsWebSocket = "vestnik_connections_websocket", Gauge, "Open WebSocket connections.";
     ConnectionsPolling = "vestnik_connections_polling", Gauge, "Long polls being held.";
     Accepted = "vestnik_accepted_connections_total", Counter, "TCP connections accepted.";
+    ConnectionsRefused = "vestnik_refused_connections_total", Counter, "Connections closed at once because there were too many.";
     Published = "vestnik_published_messages_total", Counter, "Messages numbered by this node.";
     PublishedBytes = "vestnik_published_bytes_total", Counter, "Bytes of the bodies of numbered messages.";
     Stored = "vestnik_stored_messages_total", Counter, "Messages written to the history.";

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Counts connections against their limits.
 pub(crate) struct Admission {
@@ -23,6 +23,11 @@ impl Admission {
             total: AtomicUsize::new(0),
             by_address: Mutex::default(),
         }
+    }
+
+    /// Counts a connection in for as long as the seat is held; `None` when there are too many.
+    pub(crate) fn seat(self: &Arc<Self>, address: IpAddr) -> Option<Seat> {
+        self.enter(address).then(|| Seat { admission: Arc::clone(self), address })
     }
 
     /// Counts a connection in; `false`, and nothing counted, when there are too many.
@@ -58,6 +63,18 @@ impl Admission {
     }
 }
 
+/// The place of one counted connection; given back when dropped.
+pub(crate) struct Seat {
+    admission: Arc<Admission>,
+    address: IpAddr,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.admission.leave(self.address);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,5 +91,16 @@ mod tests {
         assert!(admission.enter(c));
         admission.leave(b);
         assert!(admission.enter(a));
+    }
+
+    #[test]
+    fn w_028_a_seat_is_free_again_when_it_is_left() {
+        let admission = Arc::new(Admission::new(2, 1));
+        let address = "10.0.0.1".parse().unwrap();
+        let seat = admission.seat(address);
+        assert!(seat.is_some());
+        assert!(admission.seat(address).is_none(), "one from one address");
+        drop(seat);
+        assert!(admission.seat(address).is_some());
     }
 }

@@ -18,11 +18,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use vestnik_core::metric::Metric;
+use vestnik_proto::protobuf::RequestError;
 use vestnik_proto::quirks;
 use vestnik_proto::websocket::deflate;
 
 use self::stream::{Stream, Watch};
 
+use crate::admission::Seat;
 use crate::listen::Handshake;
 use crate::publish::TextPublish;
 use crate::respond::{self, Answer};
@@ -89,7 +91,7 @@ impl Shard {
         self: &Rc<Self>,
         stream: std::net::TcpStream,
         read: Bytes,
-        peer: SocketAddr,
+        (peer, seat): (SocketAddr, Option<Seat>),
         listener: usize,
     ) {
         let stream = match TcpStream::from_std(stream) {
@@ -121,6 +123,7 @@ impl Shard {
             .with_upgrades();
         let stopping = self.shared.stopping.clone();
         self.spawn(async move {
+            let _seat = seat;
             let mut connection = std::pin::pin!(connection);
             let served = tokio::select! {
                 served = connection.as_mut() => served,
@@ -201,9 +204,10 @@ impl Shard {
         let raw_query = target.split_once('?').map_or("", |(_, query)| query);
         match (route, request.method()) {
             (Route::Subscribe, &Method::GET) => {
-                // A body says nothing, but the next request of the connection comes behind it.
-                if let Err(error) = self.body(request, self.shared.options.limits.max_payload).await
-                {
+                // A body says nothing, but the next request of the connection comes behind it. Anybody
+                // may send one, so it must not cost much.
+                const BODY_MAX: usize = 8 * 1024;
+                if let Err(error) = self.body(request, BODY_MAX).await {
                     return error.answer();
                 }
                 tokio::select! {
@@ -213,12 +217,17 @@ impl Shard {
             }
             (Route::Subscribe, &Method::OPTIONS) => Ok(respond::preflight()),
             (Route::ClientPublish, &Method::POST) => {
+                // Before memory is spent on what a stranger sends.
+                let Some(author) = self.client_author(raw_query) else {
+                    let answer = self.refusal(&RequestError::PublicChannelRequired);
+                    return Ok(self.refuse(request, answer).await);
+                };
                 let limit = self.shared.options.limits.max_payload;
                 let body = match self.body(request, limit).await {
                     Ok(body) => body,
                     Err(error) => return error.answer(),
                 };
-                Ok(self.publish_client(raw_query, body).await)
+                Ok(self.publish_client(author, &body).await)
             }
             (Route::Health, &Method::GET) => {
                 Ok(respond::answer(StatusCode::OK, respond::TEXT, "ok\n"))

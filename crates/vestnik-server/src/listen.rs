@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use vestnik_core::metric::Metric;
 use vestnik_hub::SubscriberKey;
 
+use crate::admission::Seat;
 use crate::http;
 use crate::options::Listener;
 use crate::shard::{Shard, WATCHED};
@@ -94,12 +95,16 @@ struct Newcomer {
     until_s: u64,
     /// Its head was too long and it was told so; it is kept until it has read that.
     is_refused: bool,
+    /// Its place among the connections of strangers.
+    seat: Option<Seat>,
 }
 
 /// How far the first request of a newcomer is.
 enum Reading {
     /// More has to come.
     Waits,
+    /// More is there already, but others wait.
+    More,
     /// Its head is complete.
     Complete,
     /// It has gone.
@@ -109,7 +114,9 @@ enum Reading {
 impl Newcomer {
     /// Reads until a whole request head is there; one over `head_max` bytes is refused.
     fn read(&mut self, buffer: &mut [u8], head_max: usize) -> Reading {
-        loop {
+        /// Reads before others get their turn: far more than a head that is not refused needs.
+        const READS: usize = 16;
+        for _ in 0..READS {
             let read = match self.stream.read(buffer) {
                 Ok(0) => return Reading::Lost,
                 Ok(read) => read,
@@ -133,6 +140,7 @@ impl Newcomer {
                 return Reading::Complete;
             }
         }
+        Reading::More
     }
 
     /// Answers a head that is too long: 414 for its first line, 431 for the rest (README D18).
@@ -166,6 +174,8 @@ pub(crate) struct Accepting {
     pending: Vec<usize>,
     /// Listeners that could not accept; they are tried again at the next tick.
     stalled: Vec<usize>,
+    /// Newcomers that have more to read.
+    eager: Vec<usize>,
     /// When the operating system last refused a descriptor; said once a minute.
     exhausted_s: Option<u64>,
 }
@@ -189,6 +199,7 @@ impl Accepting {
             newcomers: Slab::new(),
             pending: Vec::new(),
             stalled: Vec::new(),
+            eager: Vec::new(),
             exhausted_s: None,
         })
     }
@@ -200,7 +211,7 @@ impl Accepting {
 
     /// Whether connections may be waiting that no event will tell of.
     pub(crate) fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
+        !self.pending.is_empty() || !self.eager.is_empty()
     }
 
     /// Closes the listeners and whoever has not sent a request yet.
@@ -230,6 +241,10 @@ impl Shard {
         let pending = std::mem::take(&mut self.state.borrow_mut().accepting.pending);
         for listener in pending {
             self.accept_from(listener);
+        }
+        let eager = std::mem::take(&mut self.state.borrow_mut().accepting.eager);
+        for newcomer in eager {
+            self.read_newcomer(newcomer);
         }
     }
 
@@ -287,12 +302,25 @@ impl Shard {
             tracing::debug!(%error, "connection lost before its first request");
             return;
         }
+        // The site must get through whatever strangers do; and a proxy speaks for many clients, who are
+        // counted when they subscribe.
+        let trust = &self.shared.options.trust;
+        let address = peer.ip().to_canonical();
+        let seat = if trust.allows(address) || trust.is_proxy(address) {
+            None
+        } else {
+            let Some(seat) = self.shared.accepted.seat(address) else {
+                self.shared.metrics().increment(Metric::ConnectionsRefused);
+                return;
+            };
+            Some(seat)
+        };
         let head_s = self.shared.options.timing.head.as_secs().max(1);
         let until_s = self.now_s() + head_s;
         let index = {
             let state = &mut *self.state.borrow_mut();
-            let newcomer =
-                Newcomer { stream, peer, listener, head: Vec::new(), until_s, is_refused: false };
+            let (head, is_refused) = (Vec::new(), false);
+            let newcomer = Newcomer { stream, peer, listener, head, until_s, is_refused, seat };
             let entry = state.accepting.newcomers.vacant_entry();
             let index = entry.key();
             let newcomer = entry.insert(newcomer);
@@ -314,6 +342,10 @@ impl Shard {
             let Some(newcomer) = state.accepting.newcomers.get_mut(index) else { return };
             match newcomer.read(&mut state.read_buffer, head_max) {
                 Reading::Waits => return,
+                Reading::More => {
+                    state.accepting.eager.push(index);
+                    return;
+                }
                 Reading::Lost => {
                     state.accepting.newcomers.remove(index);
                     return;
@@ -326,7 +358,7 @@ impl Shard {
 
     /// Hands a connection with its first request to whoever serves it.
     fn first_request(self: &Rc<Self>, newcomer: Newcomer) {
-        let Newcomer { mut stream, peer, listener, mut head, .. } = newcomer;
+        let Newcomer { mut stream, peer, listener, mut head, seat, .. } = newcomer;
         vestnik_proto::query::escape_target(&mut head);
         if let Some(opening) = self.opening(listener, peer, &head) {
             let rest = head.split_off(opening.head_length);
@@ -340,7 +372,7 @@ impl Shard {
             tracing::debug!(%error, "connection lost before its first request");
             return;
         }
-        self.serve_http(stream.into(), head.into(), peer, listener);
+        self.serve_http(stream.into(), head.into(), (peer, seat), listener);
     }
 
     /// Whether the first request is a handshake that can be accepted at once. Everything else,

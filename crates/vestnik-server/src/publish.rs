@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::oneshot;
 use vestnik_core::metric::Metric;
-use vestnik_core::{Author, Draft, MessageId, MessageKind, Receiver};
+use vestnik_core::{Author, ChannelId, Draft, MessageId, MessageKind, Receiver};
 use vestnik_hub::PublishError;
 use vestnik_hub::engine::IfUnstored;
 use vestnik_hub::stats::RequestKind;
@@ -66,7 +66,7 @@ impl Shard {
             Err(reason) => {
                 self.shared.metrics().increment(Metric::Dropped);
                 tracing::warn!(reason, "publish dropped");
-                return respond::taken();
+                return respond::dropped(reason);
             }
         };
         let expiry = match publish.expiry {
@@ -125,20 +125,29 @@ impl Shard {
         Ok(decoded.requests)
     }
 
-    /// `POST rest`: a protobuf batch of a client (queue-server.md §4.6). The pair is checked before
-    /// the body is looked at.
-    pub(crate) async fn publish_client(self: &Rc<Self>, raw_query: &str, body: Bytes) -> Answer {
+    /// The public channel that a client publishes under: that of the first signed pair it shows.
+    pub(crate) fn client_author(&self, raw_query: &str) -> Option<ChannelId> {
         let query = Query::parse(raw_query);
-        let author = query.channel_id().and_then(Result::ok).and_then(|list| {
-            let items_max = self.shared.options.limits.channels_per_request;
-            let list = ChannelList::parse(list, items_max).ok()?;
-            let now_s = self.shared.hub.clock().unix_s();
-            list.authorise(&self.shared.tenant().keys, Trust::Client, now_s).ok()?.author()
-        });
-        match self.decode_client_requests(&body, author) {
+        let items_max = self.shared.options.limits.channels_per_request;
+        let list = ChannelList::parse(query.channel_id()?.ok()?, items_max).ok()?;
+        let now_s = self.shared.hub.clock().unix_s();
+        list.authorise(&self.shared.tenant().keys, Trust::Client, now_s).ok()?.author()
+    }
+
+    /// `POST rest`: a protobuf batch of a client (queue-server.md §4.6), who showed a signed pair
+    /// before the body was looked at.
+    pub(crate) async fn publish_client(self: &Rc<Self>, author: ChannelId, body: &Bytes) -> Answer {
+        match self.decode_client_requests(body, Some(author)) {
             Ok(requests) => self.serve_requests(requests).await,
-            Err(error) => respond::refused(error.to_string()),
+            Err(error) => self.refusal(&error),
         }
+    }
+
+    /// The answer to a request that is refused as a whole.
+    pub(crate) fn refusal(&self, error: &RequestError) -> Answer {
+        self.shared.metrics().increment(Metric::Refused);
+        tracing::debug!(%error, "request refused");
+        respond::refused(error.to_string())
     }
 
     /// Serves all requests of a batch. Messages are answered with an empty body, questions

@@ -17,6 +17,8 @@ pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
 pub(crate) const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const HTML: HeaderValue = HeaderValue::from_static("text/html");
 const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
+/// Why a publish that was answered 200 reaches nobody.
+const DROPPED: HeaderName = HeaderName::from_static("vestnik-dropped");
 pub(crate) const LAST_MESSAGE_ID: HeaderName = HeaderName::from_static("last-message-id");
 
 /// An answer with the two headers that nearly all have (queue-server.md §4.2).
@@ -32,6 +34,14 @@ pub(crate) fn answer(status: StatusCode, kind: HeaderValue, body: impl Into<Byte
 /// 200 without a body: a publish was taken.
 pub(crate) fn taken() -> Answer {
     answer(StatusCode::OK, TEXT, Bytes::new())
+}
+
+/// 200 like [`taken`], since PHP expects it (README D6), with the reason for who looks: the publish
+/// was addressed to nobody, or empty.
+pub(crate) fn dropped(reason: &'static str) -> Answer {
+    let mut answer = taken();
+    answer.headers_mut().insert(DROPPED, HeaderValue::from_static(reason));
+    answer
 }
 
 /// 404 as Q-021 has it.

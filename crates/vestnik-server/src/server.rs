@@ -64,6 +64,7 @@ impl Server {
         let limits = &options.limits;
         let admission = Admission::new(limits.connections, limits.connections_per_address);
         let shared = Arc::new(Shared {
+            accepted: Arc::new(Admission::new(limits.connections, limits.connections_per_address)),
             options,
             admission,
             hub,

@@ -36,7 +36,11 @@ use crate::wheel::Wheel;
 pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) hub: Arc<Hub>,
+    /// Subscribers.
     pub(crate) admission: Admission,
+    /// Connections of strangers that are no WebSockets: those of requests, and who has not said what it
+    /// is.
+    pub(crate) accepted: Arc<Admission>,
     pub(crate) commands: Box<[mpsc::Sender<Command>]>,
     /// The tabs of one channel may sit on different shards.
     pub(crate) evictions: Mutex<Evictions>,
@@ -107,7 +111,7 @@ pub(crate) struct State {
     /// WebSocket connections that may have more to read.
     pub(crate) readable: Vec<SubscriberKey>,
     /// Polls between two requests by the position and channels their clients come back with.
-    pub(crate) between_polls: HashMap<(MessageId, Box<[Receiver]>), SubscriberKey>,
+    pub(crate) between_polls: HashMap<(MessageId, Box<[Receiver]>), Vec<SubscriberKey>>,
 }
 
 impl State {
@@ -118,9 +122,11 @@ impl State {
         let Connection::BetweenPolls(position) = &mut subscriber.connection else { return false };
         if let Some(position) = position.take() {
             let place = (position, subscriber.receivers().collect());
-            // Another tab of the same client may have taken the place.
-            if self.between_polls.get(&place) == Some(&key) {
-                self.between_polls.remove(&place);
+            if let Some(tabs) = self.between_polls.get_mut(&place) {
+                tabs.retain(|tab| *tab != key);
+                if tabs.is_empty() {
+                    self.between_polls.remove(&place);
+                }
             }
         }
         if let Some(queue) = subscriber.outbox.queue() {
@@ -402,7 +408,10 @@ impl Shard {
                         state.wheel.add(ping_s, key);
                         state.subscribers.send(key, frame);
                     }
-                    crate::transport::Deadline::Dead => self.remove(state, key),
+                    crate::transport::Deadline::Dead => {
+                        socket.reset();
+                        self.remove(state, key);
+                    }
                 }
             }
             Connection::BetweenPolls(_) => {

@@ -26,7 +26,7 @@ impl Trust {
         peer: IpAddr,
         forwarded: impl DoubleEndedIterator<Item = &'a str>,
     ) -> IpAddr {
-        let is_proxy = |address| self.proxies.iter().any(|network| network.contains(address));
+        let is_proxy = |address| self.is_proxy(address);
         if !is_proxy(peer) {
             return peer;
         }
@@ -43,6 +43,12 @@ impl Trust {
             }
         }
         client
+    }
+
+    /// Whether `peer` is a known proxy, which speaks for others.
+    #[must_use]
+    pub fn is_proxy(&self, peer: IpAddr) -> bool {
+        self.proxies.iter().any(|network| network.contains(peer))
     }
 
     /// Whether `client` may use trusted routes.

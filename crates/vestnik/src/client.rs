@@ -74,8 +74,8 @@ impl Address {
 
     /// Connects and starts HTTP.
     async fn connect(&self) -> anyhow::Result<SendRequest<Full<Bytes>>> {
-        let host = self.host.trim_matches(['[', ']']);
-        let connected = tokio::time::timeout(PATIENCE, TcpStream::connect((host, self.port))).await;
+        let address = self.resolve()?;
+        let connected = tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await;
         let stream = connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
         let stream = stream.map_err(|error| {
             Failure::new(

@@ -59,7 +59,7 @@ mod tests {
         assert_eq!(
             report(&theirs),
             (
-                "error: no start: key file k does not exist\nhint: make one with `vestnik keygen --output k`".into(),
+                "error: no start: key file k does not exist\nhint: name the server's own key with --config, --data-dir or --key-file; or, for a new server, make one with `vestnik keygen --output k`".into(),
                 1
             )
         );

@@ -113,7 +113,11 @@ impl KeyFileError {
     pub(crate) fn hint(&self) -> String {
         match self {
             Self::Missing(path) => {
-                format!("make one with `vestnik keygen --output {}`", path.display())
+                format!(
+                    "name the server's own key with --config, --data-dir or --key-file; or, for a new \
+                     server, make one with `vestnik keygen --output {}`",
+                    path.display()
+                )
             }
             Self::Unreadable { path, .. } => {
                 format!("the user who runs vestnik must be able to read {}", path.display())

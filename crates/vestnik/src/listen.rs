@@ -10,6 +10,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use vestnik_core::MessageId;
+use vestnik_proto::query::ChannelList;
 use vestnik_proto::websocket::{self as codec, Assembler, Event, Opcode, Peer, Step};
 
 use crate::client::{self, Address};
@@ -38,6 +39,13 @@ const MESSAGE_MAX: usize = 256 * 1024 * 1024;
 
 /// Listens and prints one event per line.
 pub(crate) fn run(args: &ListenArgs) -> anyhow::Result<()> {
+    ChannelList::parse(&args.channels, ChannelList::SUBSCRIPTION_ITEMS_MAX).map_err(|error| {
+        Failure::new(
+            error,
+            "a channel is 32 lower-case hex digits with its signature, joined by `/`; `vestnik sign` \
+             makes them",
+        )
+    })?;
     client::run(listen(args))
 }
 
@@ -70,7 +78,7 @@ async fn listen(args: &ListenArgs) -> anyhow::Result<()> {
                 Event::Fragment | Event::Pong(_) => {}
                 Event::Close(reason) => {
                     let reason = reason.map_or_else(String::new, |reason| {
-                        format!(" with {} {}", reason.code, reason.text)
+                        format!(" with {} {}", reason.code, reason.text).trim_end().to_owned()
                     });
                     return Err(Failure::new(
                         format!("the server closed the connection{reason}"),
@@ -125,8 +133,11 @@ async fn connect(args: &ListenArgs) -> anyhow::Result<TokioIo<Upgraded>> {
             let body = client::short_body(answer).await;
             Err(Failure::new(
                 format!("the server refused the subscription: {body}"),
-                "sign the channels with the server's key: `vestnik sign <private id>`; and check that \
-                 the address ends with /bitrix/subws/",
+                if body.starts_with("Wrong Channel") {
+                    "sign the channels with the key of this server: `vestnik sign <private id>`"
+                } else {
+                    "the WebSocket address ends with /bitrix/subws/; `vestnik serve` prints it"
+                },
             )
             .into())
         }

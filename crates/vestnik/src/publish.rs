@@ -66,6 +66,14 @@ async fn publish(args: &PublishArgs, event: String) -> anyhow::Result<()> {
     let answer = args.url.send(request, Bytes::from(event)).await?;
     match answer.status() {
         StatusCode::OK => {
+            if let Some(reason) = answer.headers().get("vestnik-dropped") {
+                let reason = String::from_utf8_lossy(reason.as_bytes());
+                return Err(Failure::new(
+                    format!("the server dropped the event: {reason}"),
+                    "sites get a success for this too; check the channel and the key it is signed with",
+                )
+                .into());
+            }
             writeln!(std::io::stdout(), "published").context("cannot write")?;
             Ok(())
         }

@@ -61,12 +61,12 @@ fn text(config: &Config, addresses: &[SocketAddr]) -> String {
         .zip(addresses)
         .find(|(listener, _)| listener.routes == Routes::Standard);
     if let Some((_, address)) = standard {
-        text.push_str(&site_settings(config, address.port()));
+        text.push_str(&site_settings(config, *address));
     }
     text
 }
 
-fn site_settings(config: &Config, port: u16) -> String {
+fn site_settings(config: &Config, address: SocketAddr) -> String {
     let mut text = String::from(
         "\nEnter on the site: Settings > Module settings > Push and Pull, \"Use Push server\": local \
          server,\n\"Server software\": Bitrix Push server 2.0 (Настройки > Настройки модулей > Push and \
@@ -74,13 +74,14 @@ fn site_settings(config: &Config, port: u16) -> String {
     );
     for (english, russian, field) in FIELDS {
         let value = match field {
-            Field::Publish => format!("http://127.0.0.1:{port}/bitrix/pub/"),
+            Field::Publish => format!("http://{}/bitrix/pub/", local(address)),
             Field::Client(scheme, path) => {
-                let base = client_base(config, scheme, port);
+                let base = client_base(config, scheme, address);
                 format!("{base}/bitrix/{path}/")
             }
             Field::Secure => format!(
-                "https:// and wss:// without a port, through the site's proxy to 127.0.0.1:{port}"
+                "https:// and wss:// without a port, through the site's proxy to {}",
+                local(address)
             ),
             Field::Key => key(config),
         };
@@ -93,12 +94,31 @@ fn site_settings(config: &Config, port: u16) -> String {
     text
 }
 
-/// Where clients reach the server: the public address if it is known, else the site's own name.
-fn client_base(config: &Config, scheme: &str, port: u16) -> String {
-    match config.server.public_url.as_deref().and_then(|url| url.split_once("://")) {
-        Some((_, host)) => format!("{scheme}://{host}"),
-        None => format!("{scheme}://#DOMAIN#:{port}"),
+/// The address as this machine reaches it: that of the listener, or the loopback if it listens on all.
+fn local(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(_) if address.ip().is_unspecified() => {
+            (std::net::Ipv4Addr::LOCALHOST, address.port()).into()
+        }
+        SocketAddr::V6(_) if address.ip().is_unspecified() => {
+            (std::net::Ipv6Addr::LOCALHOST, address.port()).into()
+        }
+        _ => address,
     }
+}
+
+/// Where clients reach the server: the public address if it is known; else, on a listener that only
+/// this machine reaches, the site's name behind its proxy; else the site's name and the port.
+fn client_base(config: &Config, scheme: &str, address: SocketAddr) -> String {
+    let public = config.server.public_url.as_deref().and_then(|url| url.split_once("://"));
+    if let Some((public, host)) = public {
+        let secure = if public == "https" { "s" } else { "" };
+        return format!("{scheme}{secure}://{host}");
+    }
+    if address.ip().is_loopback() {
+        return format!("{scheme}://#DOMAIN#");
+    }
+    format!("{scheme}://#DOMAIN#:{}", address.port())
 }
 
 fn key(config: &Config) -> String {

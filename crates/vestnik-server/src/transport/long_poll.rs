@@ -46,6 +46,10 @@ impl Poll {
     }
 }
 
+/// Polls of the same channels that were answered with the same message and may come back for what
+/// gathered: the tabs of one browser.
+const TABS_MAX: usize = 16;
+
 /// A poll being held. Dropped when its client goes away: then it is no longer online, at once
 /// (README D13), and what waited for it is not lost, since it was not taken (K-072).
 struct Held {
@@ -72,7 +76,13 @@ impl Drop for Held {
                 match position {
                     Some(position) => {
                         let receivers = subscriber.receivers().collect();
-                        state.between_polls.insert((position, receivers), self.key);
+                        let tabs = state.between_polls.entry((position, receivers)).or_default();
+                        tabs.push(self.key);
+                        // Somebody who only repeats one poll must not fill memory.
+                        let surplus = (tabs.len() > TABS_MAX).then(|| tabs.remove(0));
+                        if let Some(key) = surplus {
+                            state.subscribers.unsubscribe(key);
+                        }
                     }
                     // Its client cannot say that it is the one that comes back.
                     None => state.subscribers.deafen(self.key),
@@ -131,14 +141,20 @@ impl Shard {
     }
 
     /// Gives a poll what gathered since the answer of the one before, if its client comes back to
-    /// the same channels with exactly that position: so it misses no message between two polls, not
-    /// even one that is not stored (K-035). `false`: there is none such; the history has to serve.
+    /// the same channels with exactly that position: so it misses no message between two polls, on the
+    /// same thread not even one that is not stored (K-035). `false`: there is none such, or it is on
+    /// another thread, where a client without a kept connection may arrive; the history has to
+    /// serve.
     fn adopt(self: &Rc<Self>, key: SubscriberKey, subscription: &Subscription) -> bool {
         let Cursor::After(position) = subscription.cursor else { return false };
         let before = {
             let state = &mut *self.state.borrow_mut();
             let place = (position, subscription.receivers.as_slice().into());
-            let Some(before) = state.between_polls.remove(&place) else { return false };
+            let Some(tabs) = state.between_polls.get_mut(&place) else { return false };
+            let Some(before) = tabs.pop() else { return false };
+            if tabs.is_empty() {
+                state.between_polls.remove(&place);
+            }
             // It may have left, or gathered more than it may hold.
             let subscriber = state.subscribers.get(before).filter(|it| it.is_live());
             let connection = subscriber.map(|it| &it.connection);

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Shutdown};
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use http::Method;
@@ -194,6 +195,13 @@ impl WebSocket {
 
     pub(crate) fn stream_mut(&mut self) -> &mut TcpStream {
         &mut self.stream
+    }
+
+    /// Makes the end of the socket a reset: what its peer has not read is not kept for it in the
+    /// kernel (README D10).
+    pub(crate) fn reset(&self) {
+        // A socket that cannot be told any more has gone already.
+        let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
     pub(crate) fn admitted(&self) -> Option<IpAddr> {

@@ -126,7 +126,7 @@ settings! {
     "Receivers of one message and channels of one presence request.",
     "queue-server.md §11";
     "limits.connections", Kind::Count(1, 10_000_000), "200000",
-    "Connections of the whole process; one more is closed. The system's limit of open files must be higher.",
+    "Subscribers of the whole process, and as many other connections of strangers; one more is closed. Connections of `trusted.allow` and of proxies are not counted among the latter. The system's limit of open files must be higher.",
     "about 300 MB of memory at 1.5 KB for each (design.md §2)";
     "limits.connections_per_address", Kind::Count(0, 10_000_000), "0",
     "Connections from one address; 0: no limit but `limits.connections`. Leave it at 0 behind a proxy that is not in `trusted.proxies`, because all connections then come from one address.",

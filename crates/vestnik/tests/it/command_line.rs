@@ -137,3 +137,33 @@ fn help_names_every_command() {
         assert!(vestnik(&[command, "--help"]).status.success(), "{command}");
     }
 }
+
+#[test]
+fn a_publish_that_reaches_nobody_is_no_success_for_the_command() {
+    let server = TestServer::start();
+    let url = format!("http://{}/bitrix/pub/", server.address());
+    let pair = Pair::new(1);
+    let forged = format!("{}:{}.{}", pair.private, pair.public, "0".repeat(40));
+    let event = r#"{"module_id":"im","command":"x"}"#;
+    let failed = vestnik(&["publish", &forged, event, "--url", &url]);
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(stderr(&failed).contains("wrong signature of a channel pair"), "{}", stderr(&failed));
+}
+
+#[test]
+fn slips_in_channels_and_addresses_are_the_users_to_fix() {
+    for (arguments, said) in [
+        (&["listen", "a b"][..], "malformed item"),
+        (&["publish", "abc", r#"{"module_id":"im"}"#], "malformed item"),
+        (&["publish", "abc", "no json"], "no JSON"),
+        (
+            &["listen", &Pair::new(1).signed(), "--url", "ws://no.such.host.invalid/bitrix/subws/"],
+            "cannot find no.such.host.invalid",
+        ),
+    ] {
+        let failed = vestnik(arguments);
+        assert_eq!(failed.status.code(), Some(1), "{arguments:?}");
+        let told = stderr(&failed);
+        assert!(told.contains(said) && told.contains("hint:"), "{told}");
+    }
+}

@@ -297,6 +297,41 @@ fn k_035_a_message_that_is_not_stored_waits_for_the_next_poll_of_its_client() {
 }
 
 #[test]
+fn k_035_two_tabs_that_were_answered_alike_both_get_what_comes_between_their_polls() {
+    let server = TestServer::with(&["server.shards=1", "timing.poll=1s"]);
+    let pair = Pair::new(1);
+    let mut tabs = [1, 2].map(|held| held_as(&server, &request(&pair.signed(), ""), held));
+    let publish = |body: &str| publish(server.address(), &pair.private.to_string(), 0, body);
+    publish(r#"{"n":1}"#);
+    let answers = tabs.each_mut().map(|tab| tab.answer());
+    publish(r#"{"n":2}"#);
+    for (tab, answer) in tabs.iter_mut().zip(&answers) {
+        let mid = mids(answer).pop().expect("one");
+        tab.send(request(&pair.signed(), &format!("&mid={mid}")));
+        assert_eq!(numbers(&tab.answer()), [2]);
+    }
+}
+
+#[test]
+fn a_client_that_only_repeats_one_poll_leaves_a_bounded_number_behind() {
+    let server = TestServer::with(&["server.shards=1", "limits.outbox_messages=10"]);
+    let pair = Pair::new(1);
+    let mid = store(server.address(), pair, 1);
+    let _ = store(server.address(), pair, 2);
+    let mut connection = Connection::open(server.address());
+    for _ in 0..200 {
+        connection.send(request(&pair.signed(), &format!("&mid={mid}")));
+        assert_eq!(numbers(&connection.answer()), [2]);
+    }
+    // Every one of them would run over its outbox and be given up.
+    for n in 0..20 {
+        publish(server.address(), &pair.private.to_string(), 0, &format!("{{\"n\":{n}}}"));
+    }
+    let given_up = metric(server.address(), "vestnik_slow_subscribers_total");
+    assert!(given_up <= 16, "{given_up} polls were still gathering");
+}
+
+#[test]
 fn a_poll_that_heard_nothing_because_of_a_limit_does_not_stand_in_for_the_history() {
     let settings = ["timing.poll=1s", "limits.connections_per_channel=1", "server.shards=1"];
     let server = TestServer::with(&settings);

@@ -309,3 +309,54 @@ fn publish_one(address: SocketAddr, to: Pair, number: i64) -> String {
     let messages = text_messages(raw::get(address, &all).text());
     messages.last().expect("it is stored").mid.clone()
 }
+
+#[test]
+fn w_028_strangers_may_hold_only_so_many_connections_and_the_site_gets_through() {
+    // The clients of this test come from 127.0.0.1, the site from 127.0.0.2.
+    let server =
+        TestServer::with(&["limits.connections=5", "trusted.allow=127.0.0.2", "trusted.proxies="]);
+    let held: Vec<_> = (0..5)
+        .map(|_| {
+            let mut connection = Connection::open(server.address());
+            connection.send("GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n");
+            assert_eq!(connection.answer().status, 200);
+            connection
+        })
+        .collect();
+    assert!(Connection::open(server.address()).is_closed(), "a sixth one");
+    let from = |address: &str| {
+        let local: SocketAddr = address.parse().expect("an address");
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
+            .expect("a socket");
+        socket.bind(&local.into()).expect("an address of this machine");
+        socket.connect(&server.address().into()).expect("the server accepts");
+        Connection::over(socket.into()).expect("it was just made")
+    };
+    let mut site = from("127.0.0.2:0");
+    site.send("GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n");
+    let page = site.answer();
+    assert_eq!(crate::traffic::metric(&page, "vestnik_refused_connections_total"), 1);
+    drop(held);
+    until("places are free again", || {
+        let mut connection = Connection::open(server.address());
+        let request = "GET /healthz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+        std::io::Write::write_all(connection.stream(), request.as_bytes()).is_ok()
+            && connection.try_answer().is_ok()
+    });
+}
+
+#[test]
+fn q_069_w_029_a_stranger_is_refused_before_its_body_is_read() {
+    let server = TestServer::start();
+    let head = "POST /bitrix/rest/ HTTP/1.1\r\nHost: test\r\nContent-Length: 1048576\r\n\
+                Expect: 100-continue\r\n\r\n";
+    let answer = raw::exchange(server.address(), head);
+    assert_eq!((answer.status, answer.text()), (400, "4012: Public Channel Id is Required."));
+    // A body of a poll is nobody's business: it may be small.
+    let channels = Pair::new(1).signed();
+    let head = format!(
+        "GET /bitrix/sub/?CHANNEL_ID={channels} HTTP/1.1\r\nHost: test\r\n\
+         Content-Length: 1048576\r\nExpect: 100-continue\r\n\r\n"
+    );
+    assert_eq!(raw::exchange(server.address(), head).status, 413);
+}

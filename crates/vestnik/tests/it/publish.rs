@@ -187,7 +187,8 @@ fn q_046_q_047_q_172_w_002_a_body_may_have_1048576_bytes_and_not_one_more() {
     assert_too_large(&connection.answer());
     assert!(connection.is_closed());
     // In chunks of any size nothing is announced; on rest the same holds.
-    for path in [&*target, "/rest/"] {
+    let rest = format!("/rest/?CHANNEL_ID={}", pair.signed());
+    for path in [&*target, &*rest] {
         for size in [1_048_577, 65_536, 999] {
             let mut request =
                 format!("POST {path} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n");

@@ -51,6 +51,11 @@ impl Connection {
             // The server is down, and the system gave this end its port: we talk to ourselves.
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
+        Self::over(stream)
+    }
+
+    /// Speaks over a connection that was made already.
+    pub(crate) fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_read_timeout(Some(WAIT))?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, received: Vec::new() })
