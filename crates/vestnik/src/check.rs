@@ -333,7 +333,7 @@ mod tests {
             report(&error)
         };
         let (text, code) = check();
-        assert!(text.contains("does not exist\nhint: make one"), "{text}");
+        assert!(text.contains("does not exist\nhint: name the server's own key"), "{text}");
         assert_eq!(code, 1);
         std::fs::write(&file, "short\n").unwrap();
         #[cfg(unix)]
