@@ -15,5 +15,5 @@ pub mod tenant;
 pub use clock::Clock;
 pub use cursor::Cursor;
 pub use message::{Author, Draft, Encoding, Envelope, Expiry, MessageId, MessageKind};
-pub use receiver::{ChannelId, Receiver};
+pub use receiver::{ChannelId, Receiver, User, UserId, UserSpace};
 pub use secret::Secret;

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 
-use crate::receiver::{ChannelId, Receiver};
+use crate::receiver::{ChannelId, Receiver, User, UserId};
 
 /// Id of one message: grows within one store, and never falls back even if the store is lost.
 ///
@@ -170,6 +170,10 @@ pub enum Author {
     Backend,
     /// Another client, named by its public channel.
     Client(ChannelId),
+    /// Another client, signed in as this user (generation 5).
+    User(UserId),
+    /// Another client that gave no name.
+    Unnamed,
 }
 
 /// What kind of event a message carries; only counted, never delivered. Wire: protobuf `type`.
@@ -208,6 +212,34 @@ pub struct Draft {
     pub author: Author,
     /// What it is counted as.
     pub kind: MessageKind,
+    /// What single users get beside the body; usually nothing.
+    pub additions: Additions,
+}
+
+/// What single users get beside the body: text that a codec merges into it (json-rpc.md §4.5). One
+/// message all the same: one id, and one delivery to each connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Additions(Box<[(User, Bytes)]>);
+
+impl Additions {
+    /// Additions by user; of a repeated user the first counts.
+    #[must_use]
+    pub fn new(mut additions: Vec<(User, Bytes)>) -> Self {
+        additions.sort_by_key(|(user, _)| *user);
+        additions.dedup_by_key(|(user, _)| *user);
+        Self(additions.into())
+    }
+
+    /// Users with their additions, by user.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &(User, Bytes)> {
+        self.0.iter()
+    }
+
+    /// Bytes of all of them.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.iter().map(|(_, addition)| addition.len()).sum()
+    }
 }
 
 /// Which ready-made bytes of a message a connection wants. To the hub a mere slot number; the codecs
@@ -227,11 +259,15 @@ pub enum Encoding {
     ProtobufDeflated,
     /// [`Encoding::Json`], compressed.
     JsonDeflated,
+    /// JSON-RPC of generation 5.
+    JsonRpc,
+    /// [`Encoding::JsonRpc`], compressed.
+    JsonRpcDeflated,
 }
 
 impl Encoding {
     /// How many encodings there are.
-    pub const COUNT: usize = 6;
+    pub const COUNT: usize = 8;
 }
 
 /// One numbered message on its way to many subscribers.
@@ -248,6 +284,10 @@ pub struct Envelope {
     pub receivers: Box<[Receiver]>,
     /// The event.
     pub body: Bytes,
+    /// What single users get beside the body.
+    pub additions: Additions,
+    /// The message as those users get it, in the order of the additions; made for who needs it.
+    personal: Box<[OnceLock<Box<Self>>]>,
     frames: [OnceLock<Bytes>; Encoding::COUNT],
 }
 
@@ -262,8 +302,42 @@ impl Envelope {
             author: draft.author,
             receivers: draft.receivers,
             body: draft.body,
+            personal: draft.additions.iter().map(|_| OnceLock::new()).collect(),
+            additions: draft.additions,
             frames: [const { OnceLock::new() }; Encoding::COUNT],
         }
+    }
+
+    /// The message as connections of `user` get it: itself, or one whose body `merge` makes of the
+    /// body and the user's addition, once.
+    pub fn for_user(
+        &self,
+        user: Option<User>,
+        merge: impl FnOnce(&Bytes, &Bytes) -> Bytes,
+    ) -> &Self {
+        let Some(user) = user.filter(|_| !self.personal.is_empty()) else { return self };
+        let Ok(at) = self.additions.0.binary_search_by_key(&user, |(user, _)| *user) else {
+            return self;
+        };
+        self.personal[at].get_or_init(|| {
+            Box::new(Self {
+                id: self.id,
+                created_ms: self.created_ms,
+                expiry: self.expiry,
+                author: self.author,
+                receivers: Box::default(),
+                body: merge(&self.body, &self.additions.0[at].1),
+                additions: Additions::default(),
+                personal: Box::default(),
+                frames: [const { OnceLock::new() }; Encoding::COUNT],
+            })
+        })
+    }
+
+    /// Bytes of the body and of what single users get beside it.
+    #[must_use]
+    pub fn body_bytes(&self) -> usize {
+        self.body.len() + self.additions.bytes()
     }
 
     /// This message in `encoding`: encoded once, by whoever asks first, shared by the rest.

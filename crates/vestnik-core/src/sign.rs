@@ -157,6 +157,8 @@ pub struct Key {
     algorithm: Algorithm,
     until_s: Option<u64>,
     mac: PreparedMac,
+    /// For tokens, which are always signed with SHA-256 (json-rpc.md §5.3).
+    token_mac: Hmac<sha2::Sha256>,
 }
 
 impl Key {
@@ -181,7 +183,17 @@ impl Key {
                 PreparedMac::Sha512(Hmac::new_from_slice(bytes).expect(ANY_LENGTH))
             }
         };
-        Self { secret, algorithm, until_s, mac }
+        let token_mac = Hmac::new_from_slice(bytes).expect(ANY_LENGTH);
+        Self { secret, algorithm, until_s, mac, token_mac }
+    }
+
+    /// Signs the first two parts of a token, `header.payload`: HMAC with SHA-256, whatever the key's
+    /// algorithm is.
+    #[must_use]
+    pub fn sign_token(&self, signed: &[u8]) -> Signature {
+        let mut mac = self.token_mac.clone();
+        mac.update(signed);
+        Signature::from_bytes(&mac.finalize().into_bytes()).expect("a digest has 32 bytes")
     }
 
     /// The algorithm it is used with.
@@ -285,6 +297,15 @@ impl KeyRing {
         });
         fitting.fold(false, |ok, key| {
             ok | bool::from(key.sign(parts).as_bytes().ct_eq(signature.as_bytes()))
+        })
+    }
+
+    /// Whether some key made `signature` of a token's `header.payload`; in constant time for each key.
+    #[must_use]
+    pub fn verify_token(&self, signed: &[u8], signature: &Signature, now_s: u64) -> bool {
+        let valid = self.0.iter().filter(|key| key.until_s.is_none_or(|until| now_s <= until));
+        valid.fold(false, |ok, key| {
+            ok | bool::from(key.sign_token(signed).as_bytes().ct_eq(signature.as_bytes()))
         })
     }
 

@@ -312,6 +312,7 @@ mod tests {
                 expiry: Expiry::VOLATILE,
                 author: Author::Backend,
                 kind: MessageKind::UNKNOWN,
+                additions: vestnik_core::message::Additions::default(),
             },
         ))
     }

@@ -26,6 +26,7 @@ mod tests {
             expiry: Expiry::new(60, Expiry::MAX),
             author: Author::Backend,
             kind: MessageKind::UNKNOWN,
+            additions: vestnik_core::message::Additions::default(),
         };
         Envelope::new(MessageId::new(1_795_487_320, 3313), created_ms, draft)
     }

@@ -49,10 +49,12 @@ pub fn batch_frame(records: &[Bytes]) -> Bytes {
 pub fn channel_stats(channels: &[(Receiver, bool)]) -> Bytes {
     let channels = channels
         .iter()
-        .map(|(receiver, is_online)| schema::ChannelStats {
-            id: raw_id(receiver.id()),
-            is_private: Some(receiver.is_private()),
-            is_online: Some(*is_online),
+        .filter_map(|(receiver, is_online)| {
+            Some(schema::ChannelStats {
+                id: raw_id(receiver.channel()?),
+                is_private: Some(receiver.is_private()),
+                is_online: Some(*is_online),
+            })
         })
         .collect();
     response(schema::ResponseCommand::ChannelStats(schema::ChannelStatsResponse { channels }))
@@ -70,6 +72,10 @@ fn outgoing(envelope: &Envelope) -> schema::ResponseCommand {
         Author::Backend => schema::Sender { kind: schema::SenderType::Backend.into(), id: None },
         Author::Client(id) => {
             schema::Sender { kind: schema::SenderType::Client.into(), id: Some(raw_id(id)) }
+        }
+        // A user has no id of 16 bytes (D20).
+        Author::User(_) | Author::Unnamed => {
+            schema::Sender { kind: schema::SenderType::Client.into(), id: None }
         }
     };
     let message = schema::OutgoingMessage {

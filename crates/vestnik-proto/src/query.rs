@@ -24,19 +24,19 @@ pub enum Framing {
     Protobuf,
     /// Plain JSON arrays.
     Json,
-    /// JSON-RPC of generation 5, which has no codec here yet: a server refuses it for now.
+    /// JSON-RPC of generation 5.
     JsonRpc,
 }
 
 impl Framing {
-    /// The ready-made bytes that serve this framing; none for JSON-RPC.
+    /// The ready-made bytes that serve this framing.
     #[must_use]
-    pub const fn encoding(self) -> Option<Encoding> {
+    pub const fn encoding(self) -> Encoding {
         match self {
-            Self::Text => Some(Encoding::Text),
-            Self::Protobuf => Some(Encoding::Protobuf),
-            Self::Json => Some(Encoding::Json),
-            Self::JsonRpc => None,
+            Self::Text => Encoding::Text,
+            Self::Protobuf => Encoding::Protobuf,
+            Self::Json => Encoding::Json,
+            Self::JsonRpc => Encoding::JsonRpc,
         }
     }
 }
@@ -54,6 +54,8 @@ pub struct Query<'a> {
     json_rpc: Option<Cow<'a, str>>,
     mid: Option<Cow<'a, str>>,
     token: Option<Cow<'a, str>>,
+    host_id: Option<Cow<'a, str>>,
+    signature: Option<Cow<'a, str>>,
     has_revision: bool,
 }
 
@@ -81,6 +83,8 @@ impl<'a> Query<'a> {
                 "jsonRpc" => &mut query.json_rpc,
                 "mid" => &mut query.mid,
                 "token" => &mut query.token,
+                "hostId" => &mut query.host_id,
+                "signature" => &mut query.signature,
                 _ => continue,
             };
             slot.get_or_insert_with(|| decode(value));
@@ -128,6 +132,18 @@ impl<'a> Query<'a> {
     #[must_use]
     pub fn token(&self) -> Option<&str> {
         self.token.as_deref()
+    }
+
+    /// The name of the site that calls JSON-RPC; empty when it gives none.
+    #[must_use]
+    pub fn host_id(&self) -> &str {
+        self.host_id.as_deref().unwrap_or_default()
+    }
+
+    /// The signature of a JSON-RPC request of a site, over its body; `None` when absent or malformed.
+    #[must_use]
+    pub fn signature(&self) -> Option<Signature> {
+        self.signature.as_deref().and_then(Signature::from_hex)
     }
 
     /// The framing: `jsonRpc=true` before `binaryMode=true` before `format=json` before text (D2).

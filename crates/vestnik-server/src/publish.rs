@@ -5,6 +5,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::oneshot;
+use vestnik_core::message::Additions;
 use vestnik_core::metric::Metric;
 use vestnik_core::{Author, ChannelId, Draft, MessageId, MessageKind, Receiver};
 use vestnik_hub::PublishError;
@@ -82,6 +83,7 @@ impl Shard {
             expiry,
             author: Author::Backend,
             kind: MessageKind::UNKNOWN,
+            additions: Additions::default(),
         };
         self.publish(vec![draft]).await
     }

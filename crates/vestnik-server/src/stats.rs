@@ -43,7 +43,7 @@ impl Shard {
         let online: Vec<_> = channels
             .iter()
             .filter(|channel| shared.hub.is_online(**channel))
-            .map(Receiver::id)
+            .filter_map(Receiver::channel)
             .collect();
         let body = text::presence(&online);
         respond::answer(StatusCode::OK, respond::TEXT, body)

@@ -44,6 +44,7 @@ pub(super) fn draft(to: &[Receiver], body: &str, seconds: u64) -> Draft {
         expiry: Expiry::new(seconds, Expiry::MAX),
         author: Author::Backend,
         kind: MessageKind::UNKNOWN,
+        additions: vestnik_core::message::Additions::default(),
     }
 }
 

@@ -345,7 +345,8 @@ impl Disk {
         if !stored && idle && state.has_numbers(count) {
             return Ok(Ticket::Ready(self.announce_now(state, batch)));
         }
-        let bytes = batch.drafts.iter().map(|draft| draft.body.len()).sum::<usize>();
+        let bytes = batch.drafts.iter().map(|draft| draft.body.len() + draft.additions.bytes());
+        let bytes = bytes.sum::<usize>();
         let full = state.pending_messages + count > self.shared.options.pending_messages
             || state.pending_bytes + bytes > self.shared.options.pending_bytes;
         if full && !state.pending.is_empty() {
@@ -571,7 +572,7 @@ impl Recent {
 
 /// Memory of a cached message: subscribers leave an encoded frame of it behind, about as long.
 fn cached_bytes(envelope: &Envelope) -> u64 {
-    memory_bytes(envelope) + envelope.body.len() as u64
+    memory_bytes(envelope) + envelope.body_bytes() as u64
 }
 
 #[cfg(test)]

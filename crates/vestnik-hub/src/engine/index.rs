@@ -568,5 +568,6 @@ fn second(seconds: u64) -> u32 {
 /// Memory a message takes, roughly: body, receivers, the structures around them and their entries.
 pub(super) fn memory_bytes(envelope: &Envelope) -> u64 {
     let receivers = envelope.receivers.len() * 48;
-    u64::try_from(envelope.body.len() + receivers + 320).unwrap_or(u64::MAX)
+    let additions = envelope.additions.iter().len() * 64;
+    u64::try_from(envelope.body_bytes() + receivers + additions + 384).unwrap_or(u64::MAX)
 }

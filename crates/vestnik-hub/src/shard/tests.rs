@@ -24,6 +24,7 @@ fn envelope(seq: u64, channels: &[u8], is_stored: bool) -> Arc<Envelope> {
         expiry: if is_stored { Expiry::MAX } else { Expiry::VOLATILE },
         author: Author::Backend,
         kind: MessageKind::UNKNOWN,
+        additions: vestnik_core::message::Additions::default(),
     };
     Arc::new(Envelope::new(MessageId::new(1, seq), 0, draft))
 }

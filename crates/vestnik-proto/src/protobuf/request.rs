@@ -332,6 +332,7 @@ impl Reader<'_> {
             expiry: Expiry::new(raw.expiry_s.into(), self.limits.expiry),
             author,
             kind: MessageKind::parse(&String::from_utf8_lossy(raw.kind)),
+            additions: vestnik_core::message::Additions::default(),
         })
     }
 

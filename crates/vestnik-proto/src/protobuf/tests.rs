@@ -77,6 +77,7 @@ fn draft(receiver: Receiver, author: Author) -> Draft {
         expiry: Expiry::VOLATILE,
         author,
         kind: MessageKind::UNKNOWN,
+        additions: vestnik_core::message::Additions::default(),
     }
 }
 
@@ -95,6 +96,7 @@ fn q_052_a_publish_of_the_specification_is_read() {
     let draft = Draft {
         expiry: Expiry::new(60, Expiry::MAX),
         kind: MessageKind::parse("im_test"),
+        additions: vestnik_core::message::Additions::default(),
         ..draft(Receiver::Private(id(PRIVATE)), Author::Backend)
     };
     check(by_backend(&wire), Ok(vec![Request::Publish(vec![draft])]));
@@ -476,6 +478,7 @@ fn meaning(command: &RequestCommand) -> Result<Request, RequestError> {
                     expiry: Expiry::new(message.expiry.into(), Expiry::MAX),
                     author: Author::Backend,
                     kind: MessageKind::parse(&message.kind),
+                    additions: vestnik_core::message::Additions::default(),
                 })
             });
             Request::Publish(drafts.collect::<Result<_, RequestError>>()?)

@@ -5,6 +5,7 @@
 //! head    "vestnikH" version:u32 salt:u32 crc:u32, the CRC over what precedes it
 //! record  mark:u32 length:u32 crc:u32 kind:u8 payload; the CRC over length, kind and payload
 //! message epoch:u64 seq:u64 created_ms:u64 expiry_s:u32 author receivers:u16 receiver… body
+//! varied  additions:u16 (space number length:u32 text)…, then as a message
 //! counter epoch:u64 reserved_seq:u64 floor_epoch:u64 floor_seq:u64 clean:u8
 //! ```
 //! Numbers are little endian, the CRC is CRC-32 (IEEE). Mark and CRC start from the file's random
@@ -12,7 +13,11 @@
 //! next whole record behind damage.
 
 use bytes::Bytes;
-use vestnik_core::{Author, ChannelId, Draft, Envelope, Expiry, MessageId, MessageKind, Receiver};
+use vestnik_core::message::Additions;
+use vestnik_core::{
+    Author, ChannelId, Draft, Envelope, Expiry, MessageId, MessageKind, Receiver, User, UserId,
+    UserSpace,
+};
 
 /// The format this program writes, and the only one it reads.
 pub(super) const VERSION: u32 = 1;
@@ -30,10 +35,14 @@ const COPY_BYTES: usize = 20;
 const MAGIC: &[u8; 8] = b"vestnikH";
 const KIND_MESSAGE: u8 = 1;
 const KIND_COUNTER: u8 = 2;
-const PRIVATE: u8 = 0;
-const PUBLIC: u8 = 1;
+/// A message to which something is added for single users.
+const KIND_VARIED: u8 = 3;
 const BACKEND: u8 = 0;
 const CLIENT: u8 = 1;
+const USER: u8 = 2;
+const UNNAMED: u8 = 3;
+/// Bytes before the text of an addition.
+const ADDITION_HEAD_BYTES: usize = 20;
 
 /// What makes the records of one file its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +149,20 @@ impl Salt {
 
     /// Appends a message. Returns the length of its record.
     pub(super) fn write_message(self, into: &mut Vec<u8>, envelope: &Envelope) -> usize {
-        self.write(into, KIND_MESSAGE, |into| {
+        let additions = envelope.additions.iter();
+        let kind = if additions.len() == 0 { KIND_MESSAGE } else { KIND_VARIED };
+        self.write(into, kind, |into| {
+            if kind == KIND_VARIED {
+                let count = u16::try_from(additions.len()).unwrap_or(u16::MAX);
+                into.extend_from_slice(&count.to_le_bytes());
+                for (user, text) in additions {
+                    into.extend_from_slice(user.space.as_bytes());
+                    into.extend_from_slice(&user.id.number().to_le_bytes());
+                    let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+                    into.extend_from_slice(&length.to_le_bytes());
+                    into.extend_from_slice(text);
+                }
+            }
             into.extend_from_slice(&envelope.id.epoch().to_le_bytes());
             into.extend_from_slice(&envelope.id.seq().to_le_bytes());
             into.extend_from_slice(&envelope.created_ms.to_le_bytes());
@@ -151,12 +173,16 @@ impl Salt {
                     into.push(CLIENT);
                     into.extend_from_slice(id.as_bytes());
                 }
+                Author::User(id) => {
+                    into.push(USER);
+                    into.extend_from_slice(&id.number().to_le_bytes());
+                }
+                Author::Unnamed => into.push(UNNAMED),
             }
             let receivers = u16::try_from(envelope.receivers.len()).unwrap_or(u16::MAX);
             into.extend_from_slice(&receivers.to_le_bytes());
             for receiver in &envelope.receivers {
-                into.push(if receiver.is_private() { PRIVATE } else { PUBLIC });
-                into.extend_from_slice(receiver.id().as_bytes());
+                into.extend_from_slice(&receiver.to_bytes());
             }
             into.extend_from_slice(&envelope.body);
         })
@@ -206,32 +232,41 @@ pub(super) fn payload_length(head: &[u8]) -> usize {
 
 /// The longest a message's record can get.
 pub(super) fn message_bytes(draft: &Draft) -> usize {
-    RECORD_HEAD_BYTES + 47 + draft.receivers.len() * 17 + draft.body.len()
+    let receivers = draft.receivers.len() * Receiver::BYTES;
+    let additions =
+        2 + draft.additions.iter().len() * ADDITION_HEAD_BYTES + draft.additions.bytes();
+    RECORD_HEAD_BYTES + 47 + receivers + draft.body.len() + additions
 }
 
 /// Whether a draft can be written at all.
 pub(super) fn fits(draft: &Draft) -> bool {
-    message_bytes(draft) <= PAYLOAD_MAX && u16::try_from(draft.receivers.len()).is_ok()
+    message_bytes(draft) <= PAYLOAD_MAX
+        && u16::try_from(draft.receivers.len()).is_ok()
+        && u16::try_from(draft.additions.iter().len()).is_ok()
 }
 
 /// Reads a record that [`Salt::approves`]. None if it says what no version of this program writes.
 pub(super) fn read(record: &Bytes) -> Option<Record> {
     let mut fields = Fields(record.slice(RECORD_HEAD_BYTES..));
     match record[12] {
-        KIND_MESSAGE => {
+        kind @ (KIND_MESSAGE | KIND_VARIED) => {
+            let additions =
+                if kind == KIND_VARIED { fields.additions()? } else { Additions::default() };
             let id = fields.id()?;
             let created_ms = fields.long()?;
             let expiry = Expiry::new(u64::from(word(&fields.take(4)?)), Expiry::MAX);
             let author = match fields.byte()? {
                 BACKEND => Author::Backend,
                 CLIENT => Author::Client(fields.channel()?),
+                USER => Author::User(fields.user_id()?),
+                UNNAMED => Author::Unnamed,
                 _ => return None,
             };
             let count = fields.take(2)?;
             let count = u16::from_le_bytes([count[0], count[1]]);
             let receivers = (0..count).map(|_| fields.receiver()).collect::<Option<_>>()?;
             let kind = MessageKind::UNKNOWN;
-            let draft = Draft { receivers, body: fields.0, expiry, author, kind };
+            let draft = Draft { receivers, body: fields.0, expiry, author, kind, additions };
             Some(Record::Message(Box::new(Envelope::new(id, created_ms, draft))))
         }
         KIND_COUNTER => Some(Record::Counter(CounterRecord {
@@ -268,11 +303,23 @@ impl Fields {
     }
 
     fn receiver(&mut self) -> Option<Receiver> {
-        match self.byte()? {
-            PRIVATE => self.channel().map(Receiver::Private),
-            PUBLIC => self.channel().map(Receiver::Public),
-            _ => None,
-        }
+        Receiver::from_bytes(self.take(Receiver::BYTES)?[..].try_into().ok()?)
+    }
+
+    fn user_id(&mut self) -> Option<UserId> {
+        UserId::new(i64::from_le_bytes(self.take(8)?[..].try_into().ok()?))
+    }
+
+    fn additions(&mut self) -> Option<Additions> {
+        let count = self.take(2)?;
+        let addition = |_| {
+            let space = UserSpace::from_bytes(self.take(8)?[..].try_into().ok()?);
+            let user = User { space, id: self.user_id()? };
+            let length = usize::try_from(word(&self.take(4)?)).ok()?;
+            Some((user, self.take(length)?))
+        };
+        let additions = (0..u16::from_le_bytes([count[0], count[1]])).map(addition);
+        additions.collect::<Option<_>>().map(Additions::new)
     }
 }
 
