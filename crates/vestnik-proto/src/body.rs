@@ -25,7 +25,7 @@ pub(crate) fn repaired(raw: Bytes) -> Bytes {
 
 /// Whether `text` is one JSON value. serde_json skips values without recursion and knows the
 /// grammar; bodies with lone surrogates in `\u` escapes pass, as they do in JavaScript.
-fn is_json(text: &str) -> bool {
+pub(crate) fn is_json(text: &str) -> bool {
     serde_json::from_str::<&RawValue>(text).is_ok()
 }
 
@@ -144,7 +144,12 @@ fn flattened(literal: &str) -> String {
 /// other JSON value.
 ///
 /// `json` must be valid JSON; what comes out for other text is unspecified, but it ends.
-fn members(json: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
+pub(crate) fn members(json: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
+    raw_members(json).map_while(|(key, value)| Some((string_text(key)?, value)))
+}
+
+/// As [`members`], with the keys as they stand, quotes included.
+pub(crate) fn raw_members(json: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = json.trim_ascii().strip_prefix('{').unwrap_or_default();
     std::iter::from_fn(move || {
         rest = rest.trim_start_matches([',', ' ', '\t', '\n', '\r']);
@@ -152,7 +157,21 @@ fn members(json: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
         let value_and_rest = after_key.trim_ascii_start().strip_prefix(':')?.trim_ascii_start();
         let (value, after_value) = value_and_rest.split_at(value_length(value_and_rest));
         rest = after_value;
-        Some((string_text(key)?, value))
+        Some((key, value))
+    })
+}
+
+/// The elements of a JSON array, as they stand. Nothing for any other JSON value.
+///
+/// `json` must be valid JSON; what comes out for other text is unspecified, but it ends.
+pub(crate) fn elements(json: &str) -> impl Iterator<Item = &str> {
+    let mut rest = json.trim_ascii().strip_prefix('[').unwrap_or_default();
+    std::iter::from_fn(move || {
+        rest = rest.trim_start_matches([',', ' ', '\t', '\n', '\r']);
+        let (value, after) = rest.split_at(value_length(rest));
+        rest = after;
+        // The bracket at the end has no length of its own.
+        (!value.is_empty()).then_some(value)
     })
 }
 
@@ -184,7 +203,7 @@ fn value_length(text: &str) -> usize {
 
 /// The text of a JSON string literal; `None` for anything else. A literal whose escapes are no
 /// Unicode text comes out undecoded: it equals no name we ask for.
-fn string_text(literal: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn string_text(literal: &str) -> Option<Cow<'_, str>> {
     let inside = literal.strip_prefix('"')?.strip_suffix('"')?;
     if !inside.contains('\\') {
         return Some(Cow::Borrowed(inside));
@@ -196,6 +215,17 @@ fn string_text(literal: &str) -> Option<Cow<'_, str>> {
 /// the one JavaScript takes.
 pub(crate) fn member<'a>(json: &'a str, name: &str) -> Option<&'a str> {
     members(json).filter(|(key, _)| key == name).last().map(|(_, value)| value)
+}
+
+/// The values of several top-level members of valid JSON, as [`member`] finds them, in one pass.
+pub(crate) fn pick<'a, const N: usize>(json: &'a str, names: [&str; N]) -> [Option<&'a str>; N] {
+    let mut picked = [None; N];
+    for (key, value) in members(json) {
+        if let Some(at) = names.iter().position(|name| *name == key) {
+            picked[at] = Some(value);
+        }
+    }
+    picked
 }
 
 /// Whether a client may not send this event: one in the name of the module `pull` or `online`

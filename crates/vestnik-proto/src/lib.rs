@@ -2,6 +2,8 @@
 
 mod body;
 pub mod json;
+pub mod jsonrpc;
+pub mod jwt;
 pub mod protobuf;
 pub mod query;
 pub mod quirks;

@@ -71,31 +71,58 @@ pub(crate) fn head(envelope: &Envelope) -> String {
 pub fn http_date(unix_s: u64) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] =
-        ["Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb"];
-    const LAST: u64 = 253_402_300_799;
-    let unix_s = unix_s.min(LAST);
-    let (days, second) = (unix_s / 86_400, unix_s % 86_400);
-    // Counted from 1 March of year 0, so that the leap day ends a year (the algorithm of
-    // H. Hinnant's `civil_from_days`).
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let year = era * 400 + year_of_era + u64::from(month >= 10);
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let unix_s = unix_s.min(LAST_SECOND);
+    let Date { year, month, day, second } = Date::of(unix_s);
     let pick = |names: &[&'static str], index: u64| {
         usize::try_from(index).ok().and_then(|index| names.get(index)).copied().unwrap_or_default()
     };
     format!(
         "{}, {day:02} {} {year:04} {:02}:{:02}:{:02} GMT",
-        pick(&DAYS, days % 7),
-        pick(&MONTHS, month),
+        pick(&DAYS, unix_s / 86_400 % 7),
+        pick(&MONTHS, month - 1),
         second / 3600,
         second / 60 % 60,
         second % 60,
     )
+}
+
+/// Unix seconds as PHP's ATOM date, for instance `2026-11-24T02:36:07+00:00`.
+pub(crate) fn atom_date(unix_s: u64) -> String {
+    let Date { year, month, day, second } = Date::of(unix_s.min(LAST_SECOND));
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}+00:00")
+}
+
+/// The end of the year 9999.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+/// A date in UTC.
+struct Date {
+    year: u64,
+    /// 1 to 12.
+    month: u64,
+    /// 1 to 31.
+    day: u64,
+    /// Of the day.
+    second: u64,
+}
+
+impl Date {
+    fn of(unix_s: u64) -> Self {
+        let (days, second) = (unix_s / 86_400, unix_s % 86_400);
+        // Counted from 1 March of year 0, so that the leap day ends a year (the algorithm of
+        // H. Hinnant's `civil_from_days`).
+        let shifted = days + 719_468;
+        let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+        let year_of_era =
+            (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * month + 2) / 5 + 1;
+        let year = year_of_era + era * 400 + u64::from(month >= 10);
+        Self { year, month: (month + 2) % 12 + 1, day, second }
+    }
 }
 
 #[cfg(test)]
