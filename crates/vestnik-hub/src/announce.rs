@@ -5,10 +5,12 @@ use std::collections::hash_map::{Entry, RandomState};
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 use vestnik_core::{Envelope, Receiver};
+
+use crate::presence::Presence;
 
 /// Which shard: counted from 0, below [`Announcer::SHARDS_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,6 +53,7 @@ pub struct Announcer {
     inboxes: Box<[Inbox]>,
     inbox_messages: usize,
     serial: AtomicU64,
+    presence: OnceLock<Arc<Presence>>,
 }
 
 /// What waits for one shard.
@@ -99,7 +102,15 @@ impl Announcer {
             inboxes: (0..shards.clamp(1, Self::SHARDS_MAX)).map(|_| Inbox::default()).collect(),
             inbox_messages,
             serial: AtomicU64::new(0),
+            presence: OnceLock::new(),
         }
+    }
+
+    /// Tells `presence` of every user whose first connection comes or last one goes. To be called once,
+    /// before there are connections.
+    pub fn tell(&self, presence: Arc<Presence>) {
+        let told_before = self.presence.set(presence).is_err();
+        debug_assert!(!told_before, "connections would be missed");
     }
 
     /// All shards.
@@ -207,6 +218,13 @@ impl Announcer {
         let listeners = stripe.entry(receiver).or_default();
         listeners.shards |= shard.bit();
         listeners.subscribers += 1;
+        if listeners.subscribers == 1
+            && let Receiver::User(user) = receiver
+            && let Some(presence) = self.presence.get()
+        {
+            // Under the lock of the stripe, so that coming and going are told in their order.
+            presence.came(user);
+        }
     }
 
     /// Says that `shard` has one subscriber less that listens to `receiver`, and `left` others.
@@ -219,6 +237,11 @@ impl Announcer {
             }
             if listeners.shards == 0 {
                 entry.remove();
+                if let Receiver::User(user) = receiver
+                    && let Some(presence) = self.presence.get()
+                {
+                    presence.went(user);
+                }
             }
         }
     }

@@ -7,7 +7,8 @@ use vestnik_core::metric::{Metric, Metrics};
 use vestnik_core::{Clock, Draft, MessageId, Receiver};
 
 use crate::announce::Announcer;
-use crate::engine::{Batch, Engine, EngineError, IfUnstored};
+use crate::engine::{Batch, Engine, EngineError, IfUnstored, Ticket};
+use crate::presence::Presence;
 use crate::stats::DailyStats;
 
 /// Why messages were not accepted.
@@ -30,6 +31,7 @@ pub struct Hub {
     announcer: Arc<Announcer>,
     metrics: Arc<Metrics>,
     stats: DailyStats,
+    presence: Arc<Presence>,
     clock: Clock,
 }
 
@@ -37,15 +39,18 @@ impl Hub {
     /// Publishers are answered within this time: PHP waits one second (README D6).
     pub const ANSWER_WITHIN: Duration = Duration::from_millis(900);
 
-    /// A hub over an engine that announces to `announcer`.
+    /// A hub over an engine that announces to `announcer`, which tells `presence` of users.
     #[must_use]
     pub fn new(
         engine: Arc<Engine>,
         announcer: Arc<Announcer>,
         metrics: Arc<Metrics>,
+        presence: Arc<Presence>,
         clock: Clock,
     ) -> Self {
-        Self { engine, announcer, metrics, stats: DailyStats::new(clock.clone()), clock }
+        announcer.tell(Arc::clone(&presence));
+        let stats = DailyStats::new(clock.clone());
+        Self { engine, announcer, metrics, stats, presence, clock }
     }
 
     /// How long publishers are slowed down for while deliveries are behind; the rest of their time is
@@ -92,16 +97,24 @@ impl Hub {
     /// # Errors
     /// When the messages were not taken.
     pub fn publish_unanswered(&self, drafts: Vec<Draft>) -> Result<(), PublishError> {
+        self.publish_now(drafts).map(drop)
+    }
+
+    /// Like [`Hub::publish`], for a connection whose next message must not overtake: takes or refuses
+    /// the messages before it returns; the ticket tells when they are stored.
+    ///
+    /// # Errors
+    /// When the messages were not taken.
+    pub fn publish_now(&self, drafts: Vec<Draft>) -> Result<Ticket, PublishError> {
         if drafts.is_empty() {
-            return Ok(());
+            return Ok(Ticket::Ready(Vec::new()));
         }
         if !self.announcer.has_room() {
             self.metrics.increment(Metric::Refused);
             return Err(PublishError::Overloaded);
         }
         self.stats.count_messages(drafts.iter().map(|draft| &draft.kind));
-        self.engine.submit(Batch { drafts, if_unstored: IfUnstored::Deliver })?;
-        Ok(())
+        Ok(self.engine.submit(Batch { drafts, if_unstored: IfUnstored::Deliver })?)
     }
 
     /// Whether somebody listens to `receiver` now, on any shard.
@@ -120,6 +133,12 @@ impl Hub {
     #[must_use]
     pub const fn announcer(&self) -> &Arc<Announcer> {
         &self.announcer
+    }
+
+    /// Who is online, and when the others were seen.
+    #[must_use]
+    pub const fn presence(&self) -> &Arc<Presence> {
+        &self.presence
     }
 
     /// The counters of today.

@@ -7,6 +7,7 @@ pub mod announce;
 pub mod engine;
 pub mod hub;
 pub mod outbox;
+pub mod presence;
 pub mod shard;
 pub mod stats;
 
@@ -14,4 +15,5 @@ pub use announce::{Announced, Announcer, ShardNumber};
 pub use engine::{Engine, EngineError};
 pub use hub::{Hub, PublishError};
 pub use outbox::{Item, Outbox, OutboxLimits, Queue};
+pub use presence::Presence;
 pub use shard::{Shard, Subscriber, SubscriberKey};

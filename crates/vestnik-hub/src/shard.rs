@@ -194,6 +194,40 @@ impl<C> Shard<C> {
         (SubscriberKey { index, serial }, count)
     }
 
+    /// Makes a subscriber listen to one more receiver, from now on. Returns whether it did not yet.
+    pub fn listen(&mut self, key: SubscriberKey, receiver: Receiver) -> bool {
+        let Some(subscriber) = self.get(key) else { return false };
+        if subscriber.receivers().any(|known| known == receiver) {
+            return false;
+        }
+        self.announcer.listen(self.number, receiver);
+        let position = match self.members.entry(receiver) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(Members::One(key.index));
+                0
+            }
+            Entry::Occupied(mut occupied) => join(occupied.get_mut(), key.index),
+        };
+        let subscriber = &mut self.subscribers[key.index()];
+        let mut listening = std::mem::take(&mut subscriber.listening).into_vec();
+        listening.push(Listening { receiver, position });
+        subscriber.listening = listening.into();
+        true
+    }
+
+    /// Makes a subscriber stop listening to a receiver. Returns whether it did listen.
+    pub fn unlisten(&mut self, key: SubscriberKey, receiver: Receiver) -> bool {
+        let Some(subscriber) = self.get(key) else { return false };
+        let mut listening = std::mem::take(&mut subscriber.listening).into_vec();
+        let at = listening.iter().position(|listening| listening.receiver == receiver);
+        let left = at.map(|at| listening.swap_remove(at));
+        subscriber.listening = listening.into();
+        if let Some(left) = &left {
+            self.leave(left);
+        }
+        left.is_some()
+    }
+
     /// Gives a registered subscriber what it missed and opens the way for live messages.
     ///
     /// `seen`: its own position; nothing up to it is sent again.

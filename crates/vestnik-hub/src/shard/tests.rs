@@ -471,3 +471,55 @@ fn the_dirty_list_of_a_batch_ends_although_it_is_touched_all_the_time() {
     shard.deliver_announced();
     assert!(!shard.get(second).unwrap().outbox.is_empty(), "the next batch did not wait for ever");
 }
+
+#[test]
+fn a_subscriber_may_listen_to_more_and_to_less_while_it_is_there() {
+    let (announcer, mut shard, key) = one_subscriber(WIDE);
+    let (other, _) = shard.subscribe(&[channel(1)], None, ());
+    for key in [key, other] {
+        shard.replay(key, Vec::new(), MessageId::ZERO);
+    }
+    assert!(shard.listen(key, channel(1)));
+    assert!(!shard.listen(key, channel(1)), "it does already");
+    assert!(shard.listen(key, channel(2)));
+    while shard.next_dirty().is_some() {}
+    // Both its own channel and the further one: once.
+    announcer.announce(&[envelope(1, &[0, 1], true), envelope(2, &[2], true)]);
+    shard.deliver_announced();
+    let live = |shard: &mut Shard<()>, key| {
+        shard.get(key).unwrap().outbox.queue().map_or(0, |queue| queue.live().0)
+    };
+    assert_eq!((live(&mut shard, key), live(&mut shard, other)), (2, 1));
+    while shard.next_dirty().is_some() {}
+    assert!(shard.unlisten(key, channel(1)));
+    assert!(!shard.unlisten(key, channel(1)));
+    announcer.announce(&[envelope(3, &[1], true)]);
+    shard.deliver_announced();
+    assert_eq!(live(&mut shard, key), 2);
+    assert!(announcer.is_online(channel(1)) && announcer.is_online(channel(2)));
+    shard.unsubscribe(key);
+    assert!(announcer.is_online(channel(1)) && !announcer.is_online(channel(2)));
+}
+
+#[test]
+fn presence_hears_of_a_users_first_connection_and_of_the_last_one() {
+    use vestnik_core::{Clock, User, UserId, UserSpace};
+    let announcer = Arc::new(Announcer::new(2, 1000));
+    let clock = Clock::manual(1_800_000_000);
+    let presence = Arc::new(crate::Presence::new(clock.clone(), std::time::Duration::ZERO));
+    announcer.tell(Arc::clone(&presence));
+    let user = User { space: UserSpace::of(""), id: UserId::new(7).unwrap() };
+    let mut shards: Vec<_> =
+        announcer.shards().map(|number| Shard::new(number, Arc::clone(&announcer), WIDE)).collect();
+    let keys: Vec<_> = shards
+        .iter_mut()
+        .map(|shard| shard.subscribe(&[Receiver::User(user)], None, ()).0)
+        .collect();
+    assert_eq!(presence.take_changes(), [(user, true)]);
+    shards[0].unsubscribe(keys[0]);
+    presence.tick();
+    assert_eq!(presence.take_changes(), []);
+    shards[1].unsubscribe(keys[1]);
+    presence.tick();
+    assert_eq!(presence.take_changes(), [(user, false)]);
+}
