@@ -309,13 +309,16 @@ impl Envelope {
     }
 
     /// The message as connections of `user` get it: itself, or one whose body `merge` makes of the
-    /// body and the user's addition, once.
+    /// body and the user's addition, once. `user` is asked for only if somebody gets an addition.
     pub fn for_user(
         &self,
-        user: Option<User>,
+        user: impl FnOnce() -> Option<User>,
         merge: impl FnOnce(&Bytes, &Bytes) -> Bytes,
     ) -> &Self {
-        let Some(user) = user.filter(|_| !self.personal.is_empty()) else { return self };
+        if self.personal.is_empty() {
+            return self;
+        }
+        let Some(user) = user() else { return self };
         let Ok(at) = self.additions.0.binary_search_by_key(&user, |(user, _)| *user) else {
             return self;
         };

@@ -252,6 +252,38 @@ fn an_envelope_comes_back_as_it_was_announced() {
 }
 
 #[test]
+fn a_message_of_generation_5_comes_back_with_its_users_and_additions() {
+    use vestnik_core::message::Additions;
+    use vestnik_core::{User, UserId, UserSpace};
+    let user = |number| User { space: UserSpace::of("site"), id: UserId::new(number).unwrap() };
+    on_each(limits(), |bench| {
+        let to = [private(3), Receiver::User(user(-7)), Receiver::User(user(8))];
+        let additions = Additions::new(vec![
+            (user(8), Bytes::from_static(b"{\"counter\":3}")),
+            (user(-7), Bytes::from_static(b"{}")),
+        ]);
+        for author in [Author::User(UserId::new(8).unwrap()), Author::Unnamed, Author::Backend] {
+            let draft = Draft { author, additions: additions.clone(), ..draft(&to, "{}", 60) };
+            let before = bench.engine.last_id();
+            bench.publish(vec![draft]).unwrap();
+            for receiver in to {
+                let kept = bench.replay(&[receiver], before);
+                let [kept] = &kept.envelopes[..] else { panic!("one message") };
+                assert_eq!(kept.receivers[..], to);
+                assert_eq!(
+                    (kept.author, &kept.additions, &kept.body[..]),
+                    (author, &additions, &b"{}"[..])
+                );
+            }
+        }
+        let crowd: Vec<_> = (1..=70_000).map(|number| Receiver::User(user(number))).collect();
+        bench.publish(vec![draft(&crowd, "crowd", 60)]).unwrap();
+        let kept = bench.replay(&[Receiver::User(user(70_000))], MessageId::ZERO);
+        assert_eq!(kept.envelopes[0].receivers.len(), crowd.len());
+    });
+}
+
+#[test]
 fn q_143_volatile_messages_are_not_replayed() {
     on_each(limits(), |bench| {
         bench.say(&[private(1)], "typing", 0);

@@ -201,7 +201,7 @@ fn a_publish_without_an_object_as_its_body_is_refused() {
 fn personal(params: &Value) -> (Value, Value) {
     let envelope = Envelope::new(MessageId::new(1, 1), 0, publish(params));
     let of = |user| {
-        let body = &envelope.for_user(user, merged).body;
+        let body = &envelope.for_user(|| user, merged).body;
         serde_json::from_slice::<Value>(body).unwrap()["params"].clone()
     };
     assert_eq!(of(Some(user(8))), of(None), "additions of user 7 never reach user 8");
@@ -399,7 +399,7 @@ proptest! {
         whole.extend(mine);
         whole.extend(dictionary);
         expected.insert("params".to_owned(), whole.into());
-        let got: Value = serde_json::from_slice(&envelope.for_user(Some(user(7)), merged).body).unwrap();
+        let got: Value = serde_json::from_slice(&envelope.for_user(|| Some(user(7)), merged).body).unwrap();
         prop_assert_eq!(got, Value::Object(expected));
     }
 

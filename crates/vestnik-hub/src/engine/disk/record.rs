@@ -5,7 +5,7 @@
 //! head    "vestnikH" version:u32 salt:u32 crc:u32, the CRC over what precedes it
 //! record  mark:u32 length:u32 crc:u32 kind:u8 payload; the CRC over length, kind and payload
 //! message epoch:u64 seq:u64 created_ms:u64 expiry_s:u32 author receivers:u16 receiver… body
-//! varied  additions:u16 (space number length:u32 text)…, then as a message
+//! wide    additions:u32 (space number length:u32 text)…, then as a message, but receivers:u32
 //! counter epoch:u64 reserved_seq:u64 floor_epoch:u64 floor_seq:u64 clean:u8
 //! ```
 //! Numbers are little endian, the CRC is CRC-32 (IEEE). Mark and CRC start from the file's random
@@ -35,8 +35,8 @@ const COPY_BYTES: usize = 20;
 const MAGIC: &[u8; 8] = b"vestnikH";
 const KIND_MESSAGE: u8 = 1;
 const KIND_COUNTER: u8 = 2;
-/// A message to which something is added for single users.
-const KIND_VARIED: u8 = 3;
+/// A message to which something is added for single users, or with very many receivers.
+const KIND_WIDE: u8 = 3;
 const BACKEND: u8 = 0;
 const CLIENT: u8 = 1;
 const USER: u8 = 2;
@@ -150,10 +150,12 @@ impl Salt {
     /// Appends a message. Returns the length of its record.
     pub(super) fn write_message(self, into: &mut Vec<u8>, envelope: &Envelope) -> usize {
         let additions = envelope.additions.iter();
-        let kind = if additions.len() == 0 { KIND_MESSAGE } else { KIND_VARIED };
+        let receivers = u16::try_from(envelope.receivers.len());
+        let is_wide = additions.len() > 0 || receivers.is_err();
+        let kind = if is_wide { KIND_WIDE } else { KIND_MESSAGE };
         self.write(into, kind, |into| {
-            if kind == KIND_VARIED {
-                let count = u16::try_from(additions.len()).unwrap_or(u16::MAX);
+            if is_wide {
+                let count = u32::try_from(additions.len()).unwrap_or(u32::MAX);
                 into.extend_from_slice(&count.to_le_bytes());
                 for (user, text) in additions {
                     into.extend_from_slice(user.space.as_bytes());
@@ -179,8 +181,13 @@ impl Salt {
                 }
                 Author::Unnamed => into.push(UNNAMED),
             }
-            let receivers = u16::try_from(envelope.receivers.len()).unwrap_or(u16::MAX);
-            into.extend_from_slice(&receivers.to_le_bytes());
+            match receivers {
+                Ok(count) if !is_wide => into.extend_from_slice(&count.to_le_bytes()),
+                Ok(_) | Err(_) => {
+                    let count = u32::try_from(envelope.receivers.len()).unwrap_or(u32::MAX);
+                    into.extend_from_slice(&count.to_le_bytes());
+                }
+            }
             for receiver in &envelope.receivers {
                 into.extend_from_slice(&receiver.to_bytes());
             }
@@ -234,24 +241,22 @@ pub(super) fn payload_length(head: &[u8]) -> usize {
 pub(super) fn message_bytes(draft: &Draft) -> usize {
     let receivers = draft.receivers.len() * Receiver::BYTES;
     let additions =
-        2 + draft.additions.iter().len() * ADDITION_HEAD_BYTES + draft.additions.bytes();
+        6 + draft.additions.iter().len() * ADDITION_HEAD_BYTES + draft.additions.bytes();
     RECORD_HEAD_BYTES + 47 + receivers + draft.body.len() + additions
 }
 
 /// Whether a draft can be written at all.
 pub(super) fn fits(draft: &Draft) -> bool {
     message_bytes(draft) <= PAYLOAD_MAX
-        && u16::try_from(draft.receivers.len()).is_ok()
-        && u16::try_from(draft.additions.iter().len()).is_ok()
 }
 
 /// Reads a record that [`Salt::approves`]. None if it says what no version of this program writes.
 pub(super) fn read(record: &Bytes) -> Option<Record> {
     let mut fields = Fields(record.slice(RECORD_HEAD_BYTES..));
     match record[12] {
-        kind @ (KIND_MESSAGE | KIND_VARIED) => {
+        kind @ (KIND_MESSAGE | KIND_WIDE) => {
             let additions =
-                if kind == KIND_VARIED { fields.additions()? } else { Additions::default() };
+                if kind == KIND_WIDE { fields.additions()? } else { Additions::default() };
             let id = fields.id()?;
             let created_ms = fields.long()?;
             let expiry = Expiry::new(u64::from(word(&fields.take(4)?)), Expiry::MAX);
@@ -262,8 +267,12 @@ pub(super) fn read(record: &Bytes) -> Option<Record> {
                 UNNAMED => Author::Unnamed,
                 _ => return None,
             };
-            let count = fields.take(2)?;
-            let count = u16::from_le_bytes([count[0], count[1]]);
+            let count = if kind == KIND_WIDE {
+                word(&fields.take(4)?)
+            } else {
+                let count = fields.take(2)?;
+                u16::from_le_bytes([count[0], count[1]]).into()
+            };
             let receivers = (0..count).map(|_| fields.receiver()).collect::<Option<_>>()?;
             let kind = MessageKind::UNKNOWN;
             let draft = Draft { receivers, body: fields.0, expiry, author, kind, additions };
@@ -311,14 +320,14 @@ impl Fields {
     }
 
     fn additions(&mut self) -> Option<Additions> {
-        let count = self.take(2)?;
+        let count = word(&self.take(4)?);
         let addition = |_| {
             let space = UserSpace::from_bytes(self.take(8)?[..].try_into().ok()?);
             let user = User { space, id: self.user_id()? };
             let length = usize::try_from(word(&self.take(4)?)).ok()?;
             Some((user, self.take(length)?))
         };
-        let additions = (0..u16::from_le_bytes([count[0], count[1]])).map(addition);
+        let additions = (0..count).map(addition);
         additions.collect::<Option<_>>().map(Additions::new)
     }
 }
