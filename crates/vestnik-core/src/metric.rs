@@ -38,6 +38,9 @@ metrics! {
     SlowSubscribers = "vestnik_slow_subscribers_total", Counter, "Connections closed because their outbox was full.";
     Evicted = "vestnik_evicted_connections_total", Counter, "Connections closed by the limit per channel.";
     SubscribeRefused = "vestnik_refused_subscriptions_total", Counter, "Subscriptions refused for their channel ids.";
+    ApiRefused = "vestnik_refused_api_requests_total", Counter, "JSON-RPC requests of sites with a wrong or missing signature.";
+    NotObject = "vestnik_skipped_messages_total", Counter, "Messages not handed to a JSON-RPC connection because their body is no JSON object.";
+    RateLimited = "vestnik_rate_limited_requests_total", Counter, "Requests of JSON-RPC clients refused because they came too fast.";
     TrustRefused = "vestnik_refused_untrusted_total", Counter, "Requests to trusted routes from addresses outside the list.";
     SocketWrites = "vestnik_socket_writes_total", Counter, "Write calls for deliveries to WebSocket connections.";
     HistoryMessages = "vestnik_history_messages", Gauge, "Messages kept in the history now.";

@@ -29,7 +29,9 @@ use crate::listen::Handshake;
 use crate::publish::TextPublish;
 use crate::respond::{self, Answer};
 use crate::route::Route;
+use crate::rpc;
 use crate::shard::{Shard, Shared};
+use crate::subscribe::SubscriptionRefused;
 use crate::transport::websocket::Compression;
 use crate::transport::{Connection, Poll, websocket};
 
@@ -217,18 +219,36 @@ impl Shard {
             }
             (Route::Subscribe, &Method::OPTIONS) => Ok(respond::preflight()),
             (Route::ClientPublish, &Method::POST) => {
+                // Without a pair there is nothing to say but `pong` and `mack:…`.
+                const WORDS_MAX: usize = 8 * 1024;
                 // Before memory is spent on what a stranger sends.
-                let Some(author) = self.client_author(raw_query) else {
+                let Some(author) = self.shared.client_author(raw_query) else {
                     let answer = self.refusal(&RequestError::PublicChannelRequired);
                     return Ok(self.refuse(request, answer).await);
                 };
-                let limit = self.shared.options.limits.max_payload;
+                let max_payload = self.shared.options.limits.max_payload;
+                let limit = author.map_or(WORDS_MAX.min(max_payload), |_| max_payload);
                 let body = match self.body(request, limit).await {
                     Ok(body) => body,
                     Err(error) => return error.answer(),
                 };
-                Ok(self.publish_client(author, &body).await)
+                if is_text(&body) {
+                    return Ok(self.publish_text_of_client(raw_query, author, body).await);
+                }
+                match author {
+                    Some(author) => Ok(self.publish_client(author, &body).await),
+                    None => Ok(self.refusal(&RequestError::PublicChannelRequired)),
+                }
             }
+            (Route::Api, &Method::POST) => {
+                let limit = self.shared.options.limits.max_trusted_payload;
+                match self.body(request, limit).await {
+                    Ok(body) => Ok(self.api(raw_query, body).await),
+                    Err(BodyError::TooLarge) => Ok(rpc::api_too_large()),
+                    Err(error) => error.answer(),
+                }
+            }
+            (Route::Api, _) => Ok(self.refuse(request, rpc::api_not_found()).await),
             (Route::Health, &Method::GET) => {
                 Ok(respond::answer(StatusCode::OK, respond::TEXT, "ok\n"))
             }
@@ -277,9 +297,11 @@ impl Shard {
             return Ok(match route {
                 Route::ServerStat => self.server_stat(raw_query),
                 Route::Metrics => self.metrics_page(),
-                Route::Publish | Route::Subscribe | Route::ClientPublish | Route::Health => {
-                    self.presence(raw_query)
-                }
+                Route::Publish
+                | Route::Subscribe
+                | Route::ClientPublish
+                | Route::Api
+                | Route::Health => self.presence(raw_query),
             });
         }
         let is_binary = vestnik_proto::query::Query::parse(raw_query).binary_mode();
@@ -336,9 +358,16 @@ impl Shard {
         );
         let Some(accepted) = accepted else { return respond::handshake_refused("Bad Request") };
         let client = self.client(origin.peer.ip(), &request);
-        let Ok(subscription) = self.shared.subscription(raw_query) else {
-            self.shared.subscription_refused(client, target);
-            return respond::handshake_refused(quirks::HANDSHAKE_REFUSAL);
+        let subscription = match self.shared.handshake_subscription(raw_query) {
+            Ok(subscription) => subscription,
+            Err(refused) => {
+                self.shared.subscription_refused(client, target, &refused);
+                return respond::handshake_refused(match refused {
+                    SubscriptionRefused::Channels => quirks::HANDSHAKE_REFUSAL,
+                    // What the native layer of mobile clients looks for (J-057).
+                    SubscriptionRefused::Token(_) => quirks::POLL_REFUSAL,
+                });
+            }
         };
         let upgraded = hyper::upgrade::on(&mut request);
         let shard = Rc::clone(self);
@@ -442,6 +471,14 @@ impl Shard {
         // Whatever the caller does, the answer is the same.
         let _ = tokio::time::timeout(MOMENT, read_on).await;
     }
+}
+
+/// Whether a client's request is text of generation 5 instead of protobuf: JSON, or one of the words
+/// that those clients send. No protobuf batch of ours begins with any of them.
+fn is_text(body: &[u8]) -> bool {
+    const WORDS: [&[u8]; 5] = [b"mack:", b"pong", b"ping", b"undefined", b"null"];
+    let body = body.trim_ascii_start();
+    matches!(body.first(), Some(b'{' | b'[')) || WORDS.iter().any(|word| body.starts_with(word))
 }
 
 /// Whether the caller sends its body only when it is told to go on. Reading the body tells

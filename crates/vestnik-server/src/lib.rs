@@ -11,6 +11,7 @@ mod options;
 mod publish;
 mod respond;
 mod route;
+mod rpc;
 mod server;
 mod shard;
 mod stats;
@@ -21,7 +22,7 @@ mod wheel;
 
 pub use listen::BindError;
 pub use network::{Network, ParseNetworkError};
-pub use options::{Limits, Listener, Options, Timing};
+pub use options::{Limits, Listener, Options, Timing, UserPublishing};
 pub use route::{Route, Routes};
 pub use server::{Server, StartError};
 pub use trust::Trust;

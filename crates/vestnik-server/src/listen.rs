@@ -15,7 +15,7 @@ use vestnik_hub::SubscriberKey;
 use crate::admission::Seat;
 use crate::http;
 use crate::options::Listener;
-use crate::shard::{Shard, WATCHED};
+use crate::shard::{CloseReason, Shard, WATCHED};
 use crate::subscribe::Subscription;
 use crate::transport::websocket::{self, Accepted, Compression, WebSocket};
 use crate::transport::{Connection, Ended};
@@ -405,7 +405,7 @@ impl Shard {
             extensions: header("sec-websocket-extensions"),
         }
         .accept(&self.shared.options.listeners[listener].routes, self.shared.options.compression)?;
-        let subscription = self.shared.subscription(query).ok()?;
+        let subscription = self.shared.handshake_subscription(query).ok()?;
         let forwarded = request
             .headers
             .iter()
@@ -427,7 +427,7 @@ impl Shard {
     ) {
         let is_admitted = self.shared.admission.enter(client);
         let admitted = is_admitted.then_some(client);
-        let socket = WebSocket::new(stream, subscription, compression, admitted);
+        let socket = WebSocket::new(stream, subscription, compression, admitted, self.now_s());
         self.shared.metrics().increment(Metric::ConnectionsWebSocket);
         let socket = Connection::WebSocket(socket);
         let (key, answer, ended) = match handshake {
@@ -456,13 +456,22 @@ impl Shard {
                 self.remove(state, key);
                 return;
             }
-            let ping = self.shared.options.timing.ping;
-            state.wheel.add(ping.as_secs(), key);
+            let ping_s = socket.ping_period_s(&self.shared.options.timing);
+            let greeting = socket.greeting().filter(|_| !subscription.is_rejected);
+            state.wheel.add(ping_s, key);
             if let Some(answer) = answer {
                 state.subscribers.send(key, answer);
             }
+            if let Some(greeting) = greeting {
+                state.subscribers.send(key, greeting);
+            }
         }
-        if is_admitted {
+        if subscription.is_rejected {
+            let state = &mut *self.state.borrow_mut();
+            state.subscribers.replay(key, Vec::new(), vestnik_core::MessageId::ZERO);
+            self.close(state, key, CloseReason::WrongToken);
+            self.wake();
+        } else if is_admitted {
             self.replay(key, subscription);
         } else {
             // It hears nothing, and is told so after a pause (K-044).

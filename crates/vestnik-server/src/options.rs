@@ -1,6 +1,7 @@
 //! What the network edge needs to know; checked by whoever fills it in.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use vestnik_core::Expiry;
@@ -32,6 +33,8 @@ pub struct Limits {
     pub max_trusted_payload: usize,
     /// Connections of one private channel, over all shards (README D12).
     pub connections_per_channel: u32,
+    /// Connections of one user of generation 5, over all shards.
+    pub connections_per_user: u32,
     /// Connections of the whole process.
     pub connections: usize,
     /// Connections from one address.
@@ -53,6 +56,13 @@ pub struct Timing {
     pub poll: Duration,
     /// Between two pings of a WebSocket connection (README D14); at most [`Timing::PING_MAX`].
     pub ping: Duration,
+    /// Between two text pings of a JSON-RPC connection; one without `revision` gets twice as many
+    /// (json-rpc.md §6.3).
+    pub text_ping: Duration,
+    /// A JSON-RPC connection that says nothing for this long is dropped.
+    pub text_silence: Duration,
+    /// A connection may outlive its token by this (json-rpc.md §5.4).
+    pub token_grace: Duration,
     /// A request body may pause this long.
     pub body: Duration,
     /// A request head must be complete after this.
@@ -70,6 +80,15 @@ impl Timing {
     pub const PING_MAX: Duration = Duration::from_secs(3600);
 }
 
+/// Which clients of generation 5 may write to users by their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserPublishing {
+    /// Those whose token names a user.
+    SignedIn,
+    /// Guests and anonymous pages too.
+    Everybody,
+}
+
 /// Everything the network edge needs.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -81,6 +100,10 @@ pub struct Options {
     pub limits: Limits,
     /// Times.
     pub timing: Timing,
+    /// Who may write to users by their numbers (json-rpc.md §7).
+    pub user_publishing: UserPublishing,
+    /// The file that keeps when users were last seen; `None`: nothing is kept.
+    pub last_seen: Option<PathBuf>,
     /// The default tenant.
     pub tenant: Tenant,
     /// Whether WebSocket messages are compressed for clients that offer it.

@@ -19,6 +19,16 @@ use crate::respond::{self, Answer};
 use crate::shard::{Shard, Shared};
 
 impl Shared {
+    /// The public channel that a client publishes under: that of the first signed pair it shows, if it
+    /// shows one. `None`: its ids are missing, malformed or wrongly signed.
+    pub(crate) fn client_author(&self, raw_query: &str) -> Option<Option<ChannelId>> {
+        let query = Query::parse(raw_query);
+        let items_max = self.options.limits.channels_per_request;
+        let list = ChannelList::parse(query.channel_id()?.ok()?, items_max).ok()?;
+        let now_s = self.hub.clock().unix_s();
+        Some(list.authorise(&self.tenant().keys, Trust::Client, now_s).ok()?.author())
+    }
+
     fn request_limits(&self) -> RequestLimits {
         let limits = &self.options.limits;
         RequestLimits {
@@ -125,15 +135,6 @@ impl Shard {
             });
         }
         Ok(decoded.requests)
-    }
-
-    /// The public channel that a client publishes under: that of the first signed pair it shows.
-    pub(crate) fn client_author(&self, raw_query: &str) -> Option<ChannelId> {
-        let query = Query::parse(raw_query);
-        let items_max = self.shared.options.limits.channels_per_request;
-        let list = ChannelList::parse(query.channel_id()?.ok()?, items_max).ok()?;
-        let now_s = self.shared.hub.clock().unix_s();
-        list.authorise(&self.shared.tenant().keys, Trust::Client, now_s).ok()?.author()
     }
 
     /// `POST rest`: a protobuf batch of a client (queue-server.md §4.6), who showed a signed pair

@@ -15,6 +15,7 @@ pub(crate) type Answer = Response<Full<Bytes>>;
 
 pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
 pub(crate) const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const HTML: HeaderValue = HeaderValue::from_static("text/html");
 const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
 /// Why a publish that was answered 200 reaches nobody.

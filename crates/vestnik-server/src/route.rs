@@ -9,6 +9,8 @@ pub enum Route {
     Publish,
     /// Publishing by clients.
     ClientPublish,
+    /// JSON-RPC of sites of generation 5.
+    Api,
     /// Statistics; trusted.
     ServerStat,
     /// Metrics for Prometheus; trusted.
@@ -33,7 +35,7 @@ impl Routes {
         Self(paths)
     }
 
-    /// Every path that generations 3 and 4 know, with and without `/bitrix`, and our own.
+    /// Every path that generations 3 to 5 know, with and without `/bitrix`, and our own.
     #[must_use]
     pub fn standard() -> Self {
         let both = [
@@ -42,6 +44,7 @@ impl Routes {
             ("/pub/", Route::Publish),
             ("/rest/", Route::ClientPublish),
             ("/pubweb/", Route::ClientPublish),
+            ("/api/", Route::Api),
             ("/server-stat/", Route::ServerStat),
         ];
         let own = [("/metrics".to_owned(), Route::Metrics), ("/healthz".to_owned(), Route::Health)];
@@ -87,6 +90,7 @@ mod tests {
             ("/bitrix/subws/?CHANNEL_ID=1", Some((Route::Subscribe, "?CHANNEL_ID=1"))),
             ("/bitrix/pubweb/", Some((Route::ClientPublish, ""))),
             ("/rest/?x", Some((Route::ClientPublish, "?x"))),
+            ("/bitrix/api/?hostId=1", Some((Route::Api, "?hostId=1"))),
             ("/server-stat/", Some((Route::ServerStat, ""))),
         ] {
             assert_eq!(routes.find(target), expected, "{target}");

@@ -156,6 +156,8 @@ pub(crate) const REFUSAL_PAUSE: Duration = Duration::from_secs(3);
 const SLICE: usize = 512;
 /// Writing stops after this time too: nothing else waits longer than 10 ms (design.md §2).
 const SLICE_TIME: Duration = Duration::from_millis(5);
+/// Times of last seen are saved this often.
+const SAVE_S: u64 = 60;
 const READ_BUFFER: usize = 64 * 1024;
 const EVENTS: usize = 1024;
 
@@ -215,6 +217,9 @@ impl Shard {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut sockets_ready = false;
         let mut drain: Option<Drain> = None;
+        if self.number.index() == 0 {
+            self.spawn(Rc::clone(&self).announce_statuses());
+        }
         loop {
             self.state.borrow_mut().subscribers.deliver_announced();
             self.write_slice();
@@ -394,6 +399,10 @@ impl Shard {
         self.tick_accepting();
         if self.number.index() == 0 {
             self.shared.hub.engine().sweep();
+            self.shared.hub.presence().tick();
+            if now_s.is_multiple_of(SAVE_S) {
+                self.save_last_seen();
+            }
         }
     }
 
@@ -401,11 +410,12 @@ impl Shard {
         let Some(subscriber) = state.subscribers.get(key) else { return };
         match &mut subscriber.connection {
             Connection::WebSocket(socket) => {
-                let ping_s = self.shared.options.timing.ping.as_secs();
-                match socket.deadline(now_s) {
+                let unix_s = self.shared.hub.clock().unix_s();
+                match socket.deadline(now_s, unix_s, &self.shared.options.timing) {
                     crate::transport::Deadline::Later(delay_s) => state.wheel.add(delay_s, key),
-                    crate::transport::Deadline::Ping(frame) => {
-                        state.wheel.add(ping_s, key);
+                    crate::transport::Deadline::Close(reason) => self.close(state, key, reason),
+                    crate::transport::Deadline::Ping(frame, next_s) => {
+                        state.wheel.add(next_s, key);
                         state.subscribers.send(key, frame);
                     }
                     crate::transport::Deadline::Dead => {
@@ -433,6 +443,13 @@ impl Shard {
         let (key, count) =
             state.subscribers.subscribe(&subscription.receivers, counted, connection);
         if let Some(receiver) = counted
+            && matches!(receiver, Receiver::User(_))
+        {
+            if count > self.shared.options.limits.connections_per_user {
+                self.shared.metrics().increment(Metric::Evicted);
+                self.refuse_later(state, key);
+            }
+        } else if let Some(receiver) = counted
             && count > self.shared.options.limits.connections_per_channel
         {
             let evictions = &self.shared.evictions;
@@ -687,6 +704,13 @@ pub(crate) enum CloseReason {
     TooManyConnections,
     /// What it missed cannot be read.
     HistoryUnreadable,
+    /// Its token is refused.
+    WrongToken,
+    /// Its token ended long ago.
+    TokenOver {
+        /// Whether it is a web client.
+        has_revision: bool,
+    },
 }
 
 /// The end of a shard: which connections are still to be closed, and when.

@@ -4,13 +4,13 @@ pub(crate) mod long_poll;
 pub(crate) mod websocket;
 
 use bytes::Bytes;
-use vestnik_core::{Encoding, Envelope, MessageId};
+use vestnik_core::{Encoding, Envelope, MessageId, User};
 use vestnik_proto::query::Framing;
 use vestnik_proto::websocket::deflate;
-use vestnik_proto::{json, protobuf, text};
+use vestnik_proto::{json, jsonrpc, protobuf, text};
 
 pub(crate) use long_poll::Poll;
-pub(crate) use websocket::{CLOSING_S, Deadline, Ended, WebSocket, Written};
+pub(crate) use websocket::{CLOSING_S, Deadline, Ended, WebSocket, Written, websocket};
 
 /// What a shard keeps for one subscriber beside its channels and its outbox.
 pub(crate) enum Connection {
@@ -24,20 +24,34 @@ pub(crate) enum Connection {
 }
 
 /// A message as a ready compressed WebSocket frame, or a plain one where that is no larger.
-pub(crate) fn deflated_frame(framing: Framing, envelope: &Envelope) -> &Bytes {
+pub(crate) fn deflated_frame(
+    framing: Framing,
+    envelope: &Envelope,
+    user: impl FnOnce() -> Option<User>,
+) -> &Bytes {
     let encoding = match framing {
-        Framing::Text | Framing::JsonRpc => Encoding::TextDeflated,
+        Framing::Text => Encoding::TextDeflated,
         Framing::Protobuf => Encoding::ProtobufDeflated,
         Framing::Json => Encoding::JsonDeflated,
+        Framing::JsonRpc => Encoding::JsonRpcDeflated,
     };
-    envelope.frame(encoding, |envelope| deflate::compressed(frame(framing, envelope)))
+    envelope.for_user(user, jsonrpc::merged).frame(encoding, |envelope| {
+        let frame = frame(framing, envelope, || None);
+        if frame.is_empty() { Bytes::new() } else { deflate::compressed(frame) }
+    })
 }
 
-/// A message as a ready WebSocket frame.
-pub(crate) fn frame(framing: Framing, envelope: &Envelope) -> &Bytes {
+/// A message as a ready WebSocket frame, as connections of `user` get it. Empty when it has no form in
+/// this framing.
+pub(crate) fn frame(
+    framing: Framing,
+    envelope: &Envelope,
+    user: impl FnOnce() -> Option<User>,
+) -> &Bytes {
+    let envelope = envelope.for_user(user, jsonrpc::merged);
     match framing {
-        // JSON-RPC subscriptions are refused before they get here; text is what everybody reads.
-        Framing::Text | Framing::JsonRpc => text::frame(envelope),
+        Framing::Text => text::frame(envelope),
+        Framing::JsonRpc => jsonrpc::frame(envelope),
         Framing::Protobuf => protobuf::frame(envelope),
         Framing::Json => json::frame(envelope),
     }

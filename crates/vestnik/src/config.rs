@@ -43,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     /// What a text publish without `Message-Expiry` means (README D5).
     pub(crate) missing_expiry: MissingExpiry,
+    /// Whether clients that are not signed in may write to users (generation 5).
+    pub(crate) guests_write_to_users: bool,
     /// Sockets and threads.
     pub(crate) server: Server,
     /// Signatures.
@@ -137,6 +139,8 @@ pub(crate) struct Limits {
     pub(crate) messages_per_request: usize,
     /// Receivers of one message, channels of one presence request.
     pub(crate) channels_per_request: usize,
+    /// Connections of one user.
+    pub(crate) connections_per_user: usize,
     /// Connections of the process.
     pub(crate) connections: usize,
     /// Connections from one address; not above `connections`.
@@ -158,6 +162,12 @@ pub(crate) struct Timing {
     pub(crate) poll: Duration,
     /// Period of WebSocket pings.
     pub(crate) ping: Duration,
+    /// Period of text pings.
+    pub(crate) text_ping: Duration,
+    /// Silence that ends a JSON-RPC connection.
+    pub(crate) text_silence: Duration,
+    /// How long a connection may outlive its token.
+    pub(crate) token_grace: Duration,
     /// Silence that ends an unfinished body.
     pub(crate) body: Duration,
     /// Time for the head of a request.
@@ -419,6 +429,7 @@ impl Config {
                 "3" => MissingExpiry::KeepDay,
                 _ => MissingExpiry::Volatile,
             },
+            guests_write_to_users: layers.flag("security.guests_write_to_users"),
             security: build.security(&listeners, &sources.data_dir),
             trusted: build.trusted(),
             limits: build.limits(),
@@ -496,6 +507,9 @@ fn timing(layers: &Layers) -> Timing {
     Timing {
         poll: layers.time("timing.poll"),
         ping: layers.time("timing.ping"),
+        text_ping: layers.time("timing.text_ping"),
+        text_silence: layers.time("timing.text_silence"),
+        token_grace: layers.time("timing.token_grace"),
         body: layers.time("timing.body"),
         head: layers.time("timing.head"),
         keep_alive: layers.time("timing.keep_alive"),
@@ -763,6 +777,7 @@ impl Build<'_> {
             payload_bytes,
             trusted_payload_bytes,
             connections_per_channel: layers.amount("limits.connections_per_channel"),
+            connections_per_user: layers.amount("limits.connections_per_user"),
             messages_per_request: layers.amount("limits.messages_per_request"),
             channels_per_request: layers.amount("limits.channels_per_request"),
             connections,

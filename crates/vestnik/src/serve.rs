@@ -1,6 +1,7 @@
 //! `vestnik serve`: builds every part once, in order; takes them down in reverse.
 
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -10,8 +11,11 @@ use vestnik_core::sign::KeyRing;
 use vestnik_core::tenant::Tenant;
 use vestnik_core::{Clock, Expiry};
 use vestnik_hub::engine::{DiskOptions, Engine, HistoryLimits, OpenError, Sync};
-use vestnik_hub::{Announcer, Hub, OutboxLimits};
-use vestnik_server::{Limits, Listener, Options, Route, Routes, Server, StartError, Timing, Trust};
+use vestnik_hub::presence::Loaded;
+use vestnik_hub::{Announcer, Hub, OutboxLimits, Presence};
+use vestnik_server::{
+    Limits, Listener, Options, Route, Routes, Server, StartError, Timing, Trust, UserPublishing,
+};
 
 use crate::config::{
     self, Config, ConfigArgs, HistoryEngine, HistorySync, LogFormat, LogLevel, RoutePrefixes,
@@ -39,7 +43,10 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let clock = Clock::System;
     let announcer = Arc::new(Announcer::new(config.server.shards, config.limits.inbox_messages));
     let engine = open_engine(&config, &announcer, &clock, &metrics)?;
-    let hub = Arc::new(Hub::new(Arc::clone(&engine), announcer, metrics, clock));
+    let presence = Arc::new(Presence::new(clock.clone(), config.timing.presence_grace));
+    load_last_seen(&config, &presence)?;
+    let hub = Hub::new(Arc::clone(&engine), announcer, metrics, Arc::clone(&presence), clock);
+    let hub = Arc::new(hub);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -62,6 +69,9 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         tracing::error!("a thread of the server has failed; stopping, to be started again");
     }
     server.stop();
+    if let Err(error) = presence.save(&last_seen(&config)) {
+        tracing::error!(%error, "times of last seen not saved");
+    }
     engine.close();
     tracing::info!("stopped");
     anyhow::ensure!(!failed, "a thread of the server has failed");
@@ -118,6 +128,25 @@ fn start_log(log: &config::Log) {
         LogFormat::Text => lines.init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
     }
+}
+
+/// The file with the times at which users were last seen.
+fn last_seen(config: &Config) -> PathBuf {
+    config.data_dir.join("last-seen")
+}
+
+fn load_last_seen(config: &Config, presence: &Presence) -> anyhow::Result<()> {
+    let loaded = presence.load(&last_seen(config)).map_err(|error| {
+        explain(error.into(), "let this user read and write the data folder, or choose another")
+    })?;
+    match loaded {
+        Loaded::Users(users) => tracing::debug!(users, "times of last seen read"),
+        Loaded::SetAside(aside) => tracing::error!(
+            aside = %aside.display(),
+            "the file with times of last seen is damaged and was set aside; nobody was seen so far"
+        ),
+    }
+    Ok(())
 }
 
 fn open_engine(
@@ -203,6 +232,7 @@ fn options(config: &Config, keys: KeyRing) -> Options {
             max_trusted_payload: limits.trusted_payload_bytes,
             connections_per_channel: u32::try_from(limits.connections_per_channel)
                 .unwrap_or(u32::MAX),
+            connections_per_user: u32::try_from(limits.connections_per_user).unwrap_or(u32::MAX),
             connections: limits.connections,
             connections_per_address: limits.connections_per_address,
             messages_per_request: limits.messages_per_request,
@@ -213,12 +243,21 @@ fn options(config: &Config, keys: KeyRing) -> Options {
         timing: Timing {
             poll: timing.poll,
             ping: timing.ping,
+            text_ping: timing.text_ping,
+            text_silence: timing.text_silence,
+            token_grace: timing.token_grace,
             body: timing.body,
             head: timing.head,
             keep_alive: timing.keep_alive,
             presence_grace: timing.presence_grace,
             drain: config.server.drain_per_10000,
         },
+        user_publishing: if config.guests_write_to_users {
+            UserPublishing::Everybody
+        } else {
+            UserPublishing::SignedIn
+        },
+        last_seen: Some(last_seen(config)),
         tenant: Tenant { keys, missing_expiry: config.missing_expiry },
         compression: config.server.compression,
         message_ttl: Expiry::new(config.history.message_ttl.as_secs(), Expiry::MAX),

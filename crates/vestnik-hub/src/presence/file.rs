@@ -105,6 +105,9 @@ pub(super) fn write(path: &Path, users: &[(User, u64)]) -> io::Result<()> {
     }
     let crc = crc32fast::hash(&bytes);
     bytes.extend_from_slice(&crc.to_le_bytes());
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
     let beside = path.with_extension("new");
     let mut file = File::create(&beside)?;
     file.write_all(&bytes)?;

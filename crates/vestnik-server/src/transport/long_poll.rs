@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{self, Waker};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::StatusCode;
 use vestnik_core::metric::Metric;
-use vestnik_core::{Cursor, Envelope, MessageId};
+use vestnik_core::{Cursor, Envelope, MessageId, User};
 use vestnik_hub::{Item, SubscriberKey};
 use vestnik_proto::query::Framing;
 use vestnik_proto::{json, quirks, websocket};
@@ -100,9 +100,12 @@ impl Shard {
     /// Serves one poll: answers at once what was missed, else waits for news (queue-server.md §4.7).
     pub(crate) async fn poll(self: &Rc<Self>, client: IpAddr, target: &str) -> Answer {
         let raw_query = target.split_once('?').map_or("", |(_, query)| query);
-        let Ok(subscription) = self.shared.subscription(raw_query) else {
-            self.shared.subscription_refused(client, target);
-            return respond::poll_refused(StatusCode::BAD_REQUEST, quirks::POLL_REFUSAL);
+        let subscription = match self.shared.subscription(raw_query) {
+            Ok(subscription) => subscription,
+            Err(refused) => {
+                self.shared.subscription_refused(client, target, &refused);
+                return respond::poll_refused(StatusCode::BAD_REQUEST, quirks::POLL_REFUSAL);
+            }
         };
         if !self.shared.admission.enter(client) {
             return self.too_many().await;
@@ -126,7 +129,16 @@ impl Shard {
         let envelopes = self.take_messages(key);
         if let Some(last) = envelopes.last() {
             held.answered = Some(Some(last.id));
-            return messages(subscription.framing, &envelopes);
+            let user = subscription.identity.and_then(|identity| identity.user);
+            return match messages(subscription.framing, user, &envelopes) {
+                Some(answer) => answer,
+                None => {
+                    // None of them has a form in its framing.
+                    let skipped = envelopes.len() as u64;
+                    self.shared.metrics().add(Metric::NotObject, skipped);
+                    respond::poll_ended(Some(last.id))
+                }
+            };
         }
         held.answered = Some(position.filter(|_| ended.is_none()));
         match ended {
@@ -134,9 +146,13 @@ impl Shard {
             Some(CloseReason::HistoryUnreadable) => {
                 respond::poll_refused(StatusCode::BAD_REQUEST, "4011: Couldn't get last messages.")
             }
-            Some(CloseReason::Stopping | CloseReason::SlowSubscriber) | None => {
-                respond::poll_ended(position)
-            }
+            Some(
+                CloseReason::Stopping
+                | CloseReason::SlowSubscriber
+                | CloseReason::WrongToken
+                | CloseReason::TokenOver { .. },
+            )
+            | None => respond::poll_ended(position),
         }
     }
 
@@ -243,30 +259,34 @@ fn too_many() -> Answer {
     respond::poll_refused(StatusCode::TOO_MANY_REQUESTS, quirks::EVICTION)
 }
 
-/// All messages in one body (Q-127, README D9).
-fn messages(framing: Framing, envelopes: &[std::sync::Arc<Envelope>]) -> Answer {
+/// All messages in one body (Q-127, README D9); `None` when none of them has a form in this framing.
+fn messages(
+    framing: Framing,
+    user: Option<User>,
+    envelopes: &[std::sync::Arc<Envelope>],
+) -> Option<Answer> {
+    let frames = envelopes.iter().map(|envelope| super::frame(framing, envelope, || user));
+    let mut records: Vec<_> =
+        frames.filter(|frame| !frame.is_empty()).map(websocket::payload_of).collect();
     let kind = match framing {
         Framing::Protobuf => respond::BINARY,
         Framing::Text | Framing::Json | Framing::JsonRpc => respond::TEXT,
     };
-    let body = if framing == Framing::Json {
-        let elements: Vec<_> = envelopes.iter().map(|envelope| json::element(envelope)).collect();
-        json::array(&elements)
-    } else {
-        concatenation(framing, envelopes)
+    let body = match (framing, &mut records[..]) {
+        (_, []) => return None,
+        // Of these every record is an array of one.
+        (Framing::Json, records) => {
+            let elements: Vec<_> =
+                records.iter().map(|record| record.slice(1..record.len() - 1)).collect();
+            json::array(&elements)
+        }
+        (_, [record]) => std::mem::take(record),
+        (Framing::JsonRpc, records) => json::array(records),
+        (Framing::Text | Framing::Protobuf, records) => {
+            let mut body = BytesMut::new();
+            records.iter().for_each(|record| body.extend_from_slice(record));
+            body.freeze()
+        }
     };
-    respond::answer(StatusCode::OK, kind, body)
-}
-
-fn concatenation(framing: Framing, envelopes: &[std::sync::Arc<Envelope>]) -> Bytes {
-    let mut records =
-        envelopes.iter().map(|envelope| websocket::payload_of(super::frame(framing, envelope)));
-    if envelopes.len() == 1 {
-        return records.next().unwrap_or_default();
-    }
-    let mut body = BytesMut::new();
-    for record in records {
-        body.extend_from_slice(&record);
-    }
-    body.freeze()
+    Some(respond::answer(StatusCode::OK, kind, body))
 }

@@ -10,15 +10,18 @@ use bytes::{Buf as _, Bytes};
 use http::Method;
 use mio::net::TcpStream;
 use vestnik_core::metric::{Metric, Metrics};
-use vestnik_core::{ChannelId, Envelope};
+use vestnik_core::{ChannelId, Envelope, User};
 use vestnik_hub::{Item, Outbox, Queue, SubscriberKey};
+use vestnik_proto::jsonrpc;
 use vestnik_proto::protobuf::{Caller, Request, RequestError};
 use vestnik_proto::query::Framing;
 use vestnik_proto::quirks;
 use vestnik_proto::websocket::deflate;
 use vestnik_proto::websocket::{self as codec, Assembler, Event, MessageType, Opcode, Peer, Step};
 
+use crate::options::Timing;
 use crate::route::Routes;
+use crate::rpc::{Allowance, Identity};
 use crate::shard::{CloseReason, Shard, State};
 use crate::subscribe::Subscription;
 use crate::transport::Connection;
@@ -120,8 +123,10 @@ pub(crate) enum Written {
 pub(crate) enum Deadline {
     /// Look again after this many seconds.
     Later(u64),
-    /// Send this ping; the pong must be there by the next deadline.
-    Ping(Bytes),
+    /// Send this ping, and look again after these seconds.
+    Ping(Bytes, u64),
+    /// End it.
+    Close(CloseReason),
     /// Nobody is there any more.
     Dead,
 }
@@ -170,6 +175,16 @@ pub(crate) struct WebSocket {
     awaits_pong: bool,
     closing: Closing,
     end: End,
+    /// What connections of generation 5 have beside; others do without.
+    rpc: Option<Box<Rpc>>,
+}
+
+/// What a connection with a token or with JSON-RPC framing has beside.
+pub(crate) struct Rpc {
+    pub(crate) identity: Identity,
+    pub(crate) allowance: Allowance,
+    /// When anything came from the client, in seconds of the shard.
+    heard_s: u64,
 }
 
 impl WebSocket {
@@ -178,7 +193,11 @@ impl WebSocket {
         subscription: &Subscription,
         compression: Compression,
         admitted: Option<IpAddr>,
+        now_s: u64,
     ) -> Self {
+        let rpc = subscription.identity.map(|identity| {
+            Box::new(Rpc { identity, allowance: Allowance::new(), heard_s: now_s })
+        });
         Self {
             stream,
             framing: subscription.framing,
@@ -190,7 +209,33 @@ impl WebSocket {
             awaits_pong: false,
             closing: Closing::No,
             end: End::Lost,
+            rpc,
         }
+    }
+
+    /// What a connection of generation 5 has beside.
+    pub(crate) fn rpc_mut(&mut self) -> Option<&mut Rpc> {
+        self.rpc.as_deref_mut()
+    }
+
+    fn user(&self) -> Option<User> {
+        self.rpc.as_ref()?.identity.user
+    }
+
+    /// What a client is sent as soon as it is there, behind the answer to its handshake.
+    pub(crate) fn greeting(&self) -> Option<Bytes> {
+        (self.framing == Framing::JsonRpc).then(text_ping)
+    }
+
+    /// Seconds between two pings (README D14).
+    pub(crate) fn ping_period_s(&self, timing: &Timing) -> u64 {
+        if self.framing != Framing::JsonRpc {
+            return timing.ping.as_secs();
+        }
+        let is_web = self.rpc.as_ref().is_some_and(|rpc| rpc.identity.has_revision);
+        let period = if is_web { timing.text_ping } else { timing.text_ping / 2 };
+        // Whole seconds, rounded down: a client waits for a ping, never for a late one.
+        period.as_secs().max(1)
     }
 
     pub(crate) fn stream_mut(&mut self) -> &mut TcpStream {
@@ -279,6 +324,10 @@ impl WebSocket {
                 Item::Live(envelope) | Item::Replayed(envelope) => self.frame(&envelope).clone(),
                 Item::Frame(frame) => frame,
             };
+            if queue.rest_mut().is_empty() {
+                metrics.increment(Metric::NotObject);
+                return Ok(());
+            }
             return self.write_rest(queue, metrics);
         }
         buffer.clear();
@@ -316,8 +365,8 @@ impl WebSocket {
     /// A message as this connection wants it.
     fn frame<'e>(&self, envelope: &'e Envelope) -> &'e Bytes {
         match self.compression {
-            Compression::Off => super::frame(self.framing, envelope),
-            Compression::Deflate => super::deflated_frame(self.framing, envelope),
+            Compression::Off => super::frame(self.framing, envelope, || self.user()),
+            Compression::Deflate => super::deflated_frame(self.framing, envelope, || self.user()),
         }
     }
 
@@ -330,8 +379,8 @@ impl WebSocket {
         length >= WRITE_MAX
     }
 
-    /// Appends a message to `buffer`: a frame of its own, or with protobuf one batch together with
-    /// the messages that follow in the queue.
+    /// Appends a message to `buffer`: a frame of its own, or with protobuf and JSON-RPC one batch
+    /// together with the messages that follow in the queue.
     fn append_messages(
         &self,
         first: &Envelope,
@@ -343,32 +392,56 @@ impl WebSocket {
             |queue: &Queue| matches!(queue.peek(), Some(Item::Live(_) | Item::Replayed(_)));
         let first = self.frame(first);
         // Compressed messages are shared by everybody, each as it is.
-        let is_batched = self.framing == Framing::Protobuf && self.compression == Compression::Off;
-        if !is_batched || first.len() >= WRITE_MAX || !follows(queue) {
+        let joins = matches!(self.framing, Framing::Protobuf | Framing::JsonRpc)
+            && self.compression == Compression::Off;
+        if !joins || first.len() >= WRITE_MAX || !follows(queue) {
+            if first.is_empty() {
+                metrics.increment(Metric::NotObject);
+            }
             buffer.extend_from_slice(first);
             return;
         }
-        let mut records = vec![codec::payload_of(first)];
-        let mut length = records[0].len();
+        let mut frames = vec![first.clone()];
+        let mut length = first.len();
         while let Some(Item::Live(envelope) | Item::Replayed(envelope)) = queue.peek() {
-            let record = codec::payload_of(super::frame(self.framing, envelope));
-            if length + record.len() > WRITE_MAX {
+            let frame = self.frame(envelope);
+            if length + frame.len() > WRITE_MAX {
                 break;
             }
-            length += record.len();
-            records.push(record);
+            length += frame.len();
+            frames.push(frame.clone());
             if let Some(item) = queue.pop() {
                 count_delivery(&item, metrics);
             }
         }
-        buffer.extend_from_slice(codec::header(Opcode::Binary, length).as_bytes());
-        for record in &records {
-            buffer.extend_from_slice(record);
+        let all = frames.len();
+        frames.retain(|frame| !frame.is_empty());
+        metrics.add(Metric::NotObject, (all - frames.len()) as u64);
+        match &frames[..] {
+            [] => {}
+            [frame] => buffer.extend_from_slice(frame),
+            frames => join(self.framing, frames, buffer),
         }
     }
 
-    /// What is to be done now that a deadline has come.
-    pub(crate) fn deadline(&mut self, now_s: u64) -> Deadline {
+    /// What is to be done now that a deadline has come. `unix_s`: the time for tokens.
+    pub(crate) fn deadline(&mut self, now_s: u64, unix_s: u64, timing: &Timing) -> Deadline {
+        let period_s = self.ping_period_s(timing);
+        if self.closing == Closing::No
+            && let Some(rpc) = &self.rpc
+        {
+            if rpc.identity.until_s.is_some_and(|until_s| unix_s > until_s) {
+                let has_revision = rpc.identity.has_revision;
+                return Deadline::Close(CloseReason::TokenOver { has_revision });
+            }
+            if self.framing == Framing::JsonRpc {
+                if now_s.saturating_sub(rpc.heard_s) >= timing.text_silence.as_secs() {
+                    self.end = End::NoPong;
+                    return Deadline::Dead;
+                }
+                return Deadline::Ping(text_ping(), period_s);
+            }
+        }
         match self.closing {
             Closing::No if self.awaits_pong => {
                 self.end = End::NoPong;
@@ -376,7 +449,7 @@ impl WebSocket {
             }
             Closing::No => {
                 self.awaits_pong = true;
-                Deadline::Ping(codec::frame(Opcode::Ping, &[quirks::PING_PAYLOAD]))
+                Deadline::Ping(codec::frame(Opcode::Ping, &[quirks::PING_PAYLOAD]), period_s)
             }
             Closing::Ours { until_s } | Closing::Failed { until_s } if now_s < until_s => {
                 Deadline::Later(until_s - now_s)
@@ -390,6 +463,11 @@ impl WebSocket {
         let (code, text) = match reason {
             CloseReason::Stopping | CloseReason::SlowSubscriber => (1001, ""),
             CloseReason::TooManyConnections => (4029, quirks::EVICTION),
+            CloseReason::WrongToken | CloseReason::TokenOver { has_revision: true } => {
+                (4010, quirks::HANDSHAKE_REFUSAL)
+            }
+            // Mobile clients do not come back after 4010 (json-rpc.md §5.4).
+            CloseReason::TokenOver { has_revision: false } => (1001, ""),
             CloseReason::HistoryUnreadable => (4011, "4011: Couldn't get last messages."),
         };
         self.begin_close(code, text, now_s)
@@ -403,6 +481,32 @@ impl WebSocket {
         self.end = End::Server;
         Some(codec::close_frame(code, text))
     }
+}
+
+/// Several messages as one frame (README D9).
+fn join(framing: Framing, frames: &[Bytes], buffer: &mut Vec<u8>) {
+    let payloads = frames.iter().map(codec::payload_of);
+    let length: usize = payloads.clone().map(|payload| payload.len()).sum();
+    if framing == Framing::JsonRpc {
+        // An array: its brackets, and a comma before each element but the first.
+        buffer.extend_from_slice(codec::header(Opcode::Text, length + frames.len() + 1).as_bytes());
+        for (index, payload) in payloads.enumerate() {
+            buffer.push(if index == 0 { b'[' } else { b',' });
+            buffer.extend_from_slice(&payload);
+        }
+        buffer.push(b']');
+    } else {
+        buffer.extend_from_slice(codec::header(Opcode::Binary, length).as_bytes());
+        payloads.for_each(|payload| buffer.extend_from_slice(&payload));
+    }
+}
+
+/// The ping of JSON-RPC clients, whose watchdog hears no other.
+fn text_ping() -> Bytes {
+    // A header of two bytes: final text, four bytes long.
+    const FRAME: &[u8] = b"\x81\x04ping";
+    debug_assert_eq!(FRAME[2..], *jsonrpc::PING.as_bytes());
+    Bytes::from_static(FRAME)
 }
 
 /// Counts a message that is about to be written.
@@ -424,7 +528,12 @@ impl Shard {
         }
     }
 
-    fn read_into(&self, state: &mut State, key: SubscriberKey, buffer: &mut [u8]) -> Ended {
+    fn read_into(
+        self: &Rc<Self>,
+        state: &mut State,
+        key: SubscriberKey,
+        buffer: &mut [u8],
+    ) -> Ended {
         for _ in 0..READS {
             let Some(socket) = websocket(state, key) else { return Ended::No };
             let read = match socket.stream.read(buffer) {
@@ -445,12 +554,16 @@ impl Shard {
 
     /// Acts on bytes that a client sent.
     pub(crate) fn received(
-        &self,
+        self: &Rc<Self>,
         state: &mut State,
         key: SubscriberKey,
         bytes: &mut [u8],
     ) -> Ended {
+        let now_s = self.now_s();
         let Some(socket) = websocket(state, key) else { return Ended::Yes };
+        if let Some(rpc) = &mut socket.rpc {
+            rpc.heard_s = now_s;
+        }
         if matches!(socket.closing, Closing::Failed { .. } | Closing::Both) {
             return Ended::No;
         }
@@ -490,7 +603,12 @@ impl Shard {
     }
 
     /// Handles the whole frames at the start of `bytes`.
-    fn take_frames(&self, state: &mut State, key: SubscriberKey, bytes: &mut [u8]) -> Consumed {
+    fn take_frames(
+        self: &Rc<Self>,
+        state: &mut State,
+        key: SubscriberKey,
+        bytes: &mut [u8],
+    ) -> Consumed {
         let payload_max = self.shared.options.limits.max_payload;
         let mut at = 0;
         while at < bytes.len() {
@@ -526,7 +644,7 @@ impl Shard {
         Consumed::All
     }
 
-    fn act(&self, state: &mut State, key: SubscriberKey, event: Event<'_>) {
+    fn act(self: &Rc<Self>, state: &mut State, key: SubscriberKey, event: Event<'_>) {
         let Some(socket) = websocket(state, key) else { return };
         match event {
             Event::Fragment => {}
@@ -553,7 +671,10 @@ impl Shard {
             }
             Event::Message(kind, payload) => match (socket.framing, kind) {
                 // Q-107, K-025: whatever clients of text framings send is ignored.
-                (Framing::Text | Framing::Json | Framing::JsonRpc, _) => {}
+                (Framing::Text | Framing::Json, _) => {}
+                (Framing::JsonRpc, MessageType::Text) => self.client_text(state, key, &payload),
+                // No client of generation 5 sends any (J-078).
+                (Framing::JsonRpc, MessageType::Binary) => {}
                 (Framing::Protobuf, MessageType::Text) => {
                     self.refuse_request(state, key, &RequestError::WrongData);
                 }
@@ -640,7 +761,8 @@ enum Consumed {
     Ended,
 }
 
-fn websocket(state: &mut State, key: SubscriberKey) -> Option<&mut WebSocket> {
+/// The WebSocket connection of a subscriber, if it is one.
+pub(crate) fn websocket(state: &mut State, key: SubscriberKey) -> Option<&mut WebSocket> {
     match &mut state.subscribers.get(key)?.connection {
         Connection::WebSocket(socket) => Some(socket),
         Connection::Poll(_) | Connection::BetweenPolls(_) => None,

@@ -58,8 +58,8 @@ settings! {
     "data_dir", Kind::Text, "",
     "Folder of everything the server keeps: history, generated key. Default: `$STATE_DIRECTORY` if set (systemd sets it), else `/var/lib/vestnik` if it exists and can be written, else `./vestnik-data`.",
     "works as a service, in a container and from a checkout without an argument";
-    "generation", Kind::Choice(&["3", "4"]), "4",
-    "Generation of the sites that publish. 3: a message without `Message-Expiry` is kept for a day; 4: it reaches who is connected and is not stored.",
+    "generation", Kind::Choice(&["3", "4", "5"]), "4",
+    "Generation of the sites that publish. 3: a message without `Message-Expiry` is kept for a day; 4 and 5: it reaches who is connected and is not stored. Sites of generation 5 are served with each of them.",
     "README D5: PHP before 16.0 never sends the header";
 
     "server.listen", Kind::Addresses, "[\"0.0.0.0:8895\"]",
@@ -100,6 +100,10 @@ settings! {
     "Run without a key and accept bare channel ids: who knows an id may listen. Refused together with a key.",
     "queue-server.md Q-011, README D3; never by accident";
 
+    "security.guests_write_to_users", Kind::Flag, "false",
+    "Generation 5: let clients that are not signed in write to users by their numbers, not only to signed public channels.",
+    "json-rpc.md §7; nothing in a guest's token says whom it may write to";
+
     "trusted.allow", Kind::Networks, "[\"127.0.0.0/8\", \"::1\"]",
     "Networks whose callers may publish and read statistics.",
     "README D15";
@@ -114,11 +118,14 @@ settings! {
     "Largest body of a text publish or a client's request, and largest WebSocket message.",
     "queue-server.md §11";
     "limits.max_trusted_payload", Kind::Size(1, GIB), "\"16MiB\"",
-    "Largest body of a binary publish; not below `limits.max_payload`.",
+    "Largest body of a binary publish and of a site's JSON-RPC; not below `limits.max_payload`.",
     "README D18: PHP sends more than 1 MiB";
     "limits.connections_per_channel", Kind::Count(1, 1_000_000), "100",
     "Connections of one private channel with a public id; one more closes the oldest.",
     "queue-server.md §11, README D12";
+    "limits.connections_per_user", Kind::Count(1, 1_000_000), "500",
+    "Connections of one user of generation 5; one more is closed after 3 s.",
+    "json-rpc.md §11";
     "limits.messages_per_request", Kind::Count(1, 100_000), "100",
     "Messages in one binary request.",
     "queue-server.md §11";
@@ -150,6 +157,15 @@ settings! {
     "timing.ping", Kind::Time(SECOND, HOUR), "\"120s\"",
     "Period of WebSocket pings; a connection that did not answer by the next one is dropped.",
     "queue-server.md §11, README D14";
+    "timing.text_ping", Kind::Time(SECOND, 10 * SECOND), "\"9s\"",
+    "Period of the text pings of generation 5. Mobile clients get twice as many.",
+    "json-rpc.md §6.3: clients give up after 20 s, mobile ones after 10 s";
+    "timing.text_silence", Kind::Time(SECOND, HOUR), "\"60s\"",
+    "A connection of generation 5 that says nothing for this long, not even `pong`, is dropped.",
+    "json-rpc.md §6.3";
+    "timing.token_grace", Kind::Time(0, 365 * 24 * HOUR), "\"24h\"",
+    "How long a connection may outlive its token (generation 5); clients change it by themselves.",
+    "json-rpc.md §5.4: closing all tabs of a user at once gains nothing";
     "timing.body", Kind::Time(SECOND, 10 * MINUTE), "\"20s\"",
     "Silence after which an unfinished request body is given up.",
     "queue-server.md Q-032";
@@ -160,7 +176,7 @@ settings! {
     "How long an idle HTTP connection is kept for the next request.",
     "longer than the 60 s of nginx, so that the proxy closes first";
     "timing.presence_grace", Kind::Time(0, 5 * MINUTE), "\"10s\"",
-    "How long a channel stays online after the answer of a long poll.",
+    "How long a channel stays online after the answer of a long poll, and a user of generation 5 after the last connection.",
     "README D13";
 
     "history.engine", Kind::Choice(&["disk", "memory", "redis"]), "\"disk\"",
