@@ -8,6 +8,7 @@ use vestnik_core::{Clock, Draft, MessageId, Receiver};
 
 use crate::announce::Announcer;
 use crate::engine::{Batch, Engine, EngineError, IfUnstored, Ticket};
+use crate::pairs::Pairs;
 use crate::presence::Presence;
 use crate::stats::DailyStats;
 
@@ -32,6 +33,7 @@ pub struct Hub {
     metrics: Arc<Metrics>,
     stats: DailyStats,
     presence: Arc<Presence>,
+    pairs: Pairs,
     clock: Clock,
 }
 
@@ -50,7 +52,7 @@ impl Hub {
     ) -> Self {
         announcer.tell(Arc::clone(&presence));
         let stats = DailyStats::new(clock.clone());
-        Self { engine, announcer, metrics, stats, presence, clock }
+        Self { engine, announcer, metrics, stats, presence, pairs: Pairs::default(), clock }
     }
 
     /// How long publishers are slowed down for while deliveries are behind; the rest of their time is
@@ -139,6 +141,12 @@ impl Hub {
     #[must_use]
     pub const fn presence(&self) -> &Arc<Presence> {
         &self.presence
+    }
+
+    /// Which private channel is whose.
+    #[must_use]
+    pub const fn pairs(&self) -> &Pairs {
+        &self.pairs
     }
 
     /// The counters of today.

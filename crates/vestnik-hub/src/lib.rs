@@ -7,6 +7,7 @@ pub mod announce;
 pub mod engine;
 pub mod hub;
 pub mod outbox;
+pub mod pairs;
 pub mod presence;
 pub mod shard;
 pub mod stats;

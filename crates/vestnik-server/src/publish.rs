@@ -186,7 +186,10 @@ impl Shard {
 
     /// Publishes in a task of its own: a caller that hangs up after sending does not take its
     /// messages back.
-    async fn publish(self: &Rc<Self>, drafts: Vec<Draft>) -> Answer {
+    async fn publish(self: &Rc<Self>, mut drafts: Vec<Draft>) -> Answer {
+        for draft in drafts.iter_mut().filter(|draft| draft.author == Author::Backend) {
+            self.shared.hub.pairs().complete(draft);
+        }
         let (answer, answered) = oneshot::channel::<Result<Vec<MessageId>, PublishError>>();
         let hub = std::sync::Arc::clone(&self.shared.hub);
         self.spawn(async move {

@@ -15,6 +15,8 @@ use vestnik_core::{Author, User, UserId, UserSpace};
 pub(crate) struct Identity {
     /// The signed-in user; `None` for guests and for connections without a token.
     pub(crate) user: Option<User>,
+    /// Whose additions it gets: the signed-in user, or the one whose private channel it hears.
+    pub(crate) addressee: Option<User>,
     /// The site of a token.
     pub(crate) space: Option<UserSpace>,
     /// Who its messages are said to come from.

@@ -65,15 +65,19 @@ impl Shared {
         let Ok(authorised) = authorised else { return Err(refused) };
         let framing = query.framing();
         let author = authorised.author();
-        let identity = (framing == Framing::JsonRpc).then(|| Identity {
+        let private = authorised.pairs.first().map(|pair| pair.private);
+        let addressee = private.and_then(|channel| self.hub.pairs().user_of(channel));
+        let is_five = framing == Framing::JsonRpc || addressee.is_some();
+        let identity = is_five.then(|| Identity {
             user: None,
+            addressee,
             space: None,
             author: author.map_or(Author::Unnamed, Author::Client),
             has_revision: query.has_revision(),
             until_s: None,
         });
         Ok(Subscription {
-            counted: authorised.pairs.first().map(|pair| Receiver::Private(pair.private)),
+            counted: private.map(Receiver::Private),
             author,
             receivers: authorised.receivers,
             framing,
@@ -112,6 +116,7 @@ impl Shared {
             cursor: query.mid().map_or(Cursor::Live, Cursor::After),
             identity: Some(Identity {
                 user,
+                addressee: user,
                 space: Some(token.space),
                 author,
                 has_revision: query.has_revision(),

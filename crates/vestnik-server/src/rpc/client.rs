@@ -187,6 +187,7 @@ impl Shard {
         };
         let identity = Identity {
             user: None,
+            addressee: None,
             space: None,
             author: Author::Client(author),
             has_revision: Query::parse(raw_query).has_revision(),

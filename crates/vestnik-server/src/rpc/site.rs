@@ -93,6 +93,7 @@ impl Shard {
             answers.push(match todo {
                 Todo::Publish(draft) => {
                     // Who has no receivers is delivered to nobody.
+                    self.shared.hub.pairs().learn(&draft);
                     if !draft.receivers.is_empty() {
                         drafts.push(draft);
                     }

@@ -129,7 +129,7 @@ impl Shard {
         let envelopes = self.take_messages(key);
         if let Some(last) = envelopes.last() {
             held.answered = Some(Some(last.id));
-            let user = subscription.identity.and_then(|identity| identity.user);
+            let user = subscription.identity.and_then(|identity| identity.addressee);
             return match messages(subscription.framing, user, &envelopes) {
                 Some(answer) => answer,
                 None => {

@@ -219,7 +219,7 @@ impl WebSocket {
     }
 
     fn user(&self) -> Option<User> {
-        self.rpc.as_ref()?.identity.user
+        self.rpc.as_ref()?.identity.addressee
     }
 
     /// What a client is sent as soon as it is there, behind the answer to its handshake.

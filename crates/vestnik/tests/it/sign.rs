@@ -51,6 +51,11 @@ pub(crate) fn sign(text: &str) -> String {
     key().sign(&[text.as_bytes()]).to_string()
 }
 
+/// The signature of the first two parts of a token.
+pub(crate) fn sign_token(text: &str) -> Vec<u8> {
+    key().sign_token(text.as_bytes()).as_bytes().to_vec()
+}
+
 fn key() -> Key {
     Key::new(Secret::new(KEY.to_owned()), Algorithm::Sha1, None)
 }

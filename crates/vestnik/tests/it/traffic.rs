@@ -83,27 +83,54 @@ pub(crate) fn binary_messages(batch: &[u8]) -> Vec<Message> {
     messages
 }
 
+/// The seconds that the messages of a protobuf batch are kept.
+pub(crate) fn expiries(batch: &[u8]) -> Vec<u64> {
+    let mut expiries = Vec::new();
+    for response in members(batch, 1) {
+        for outgoing in members(response, 1).iter().flat_map(|outgoing| members(outgoing, 1)) {
+            // Id and body come first; the expiry is the next field.
+            let before: usize =
+                2 + members(outgoing, 1)[0].len() + varint_field(members(outgoing, 2)[0]);
+            let mut rest = &outgoing[before..];
+            assert_eq!(rest[0], 3 << 3, "the field of the expiry");
+            rest = &rest[1..];
+            expiries.push(read_varint(&mut rest));
+        }
+    }
+    expiries
+}
+
+/// How many bytes a field with this content takes.
+fn varint_field(content: &[u8]) -> usize {
+    let mut bytes = Vec::new();
+    field(2, content, &mut bytes);
+    bytes.len()
+}
+
+fn read_varint(bytes: &mut &[u8]) -> u64 {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let (first, rest) = bytes.split_first().expect("a whole number");
+        *bytes = rest;
+        value |= u64::from(first & 0x7f) << shift;
+        if first & 0x80 == 0 {
+            break;
+        }
+    }
+    value
+}
+
 /// The contents of all fields of a number that have bytes.
 fn members(mut message: &[u8], wanted: u64) -> Vec<&[u8]> {
-    fn number(bytes: &mut &[u8]) -> u64 {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let (first, rest) = bytes.split_first().expect("a whole number");
-            *bytes = rest;
-            value |= u64::from(first & 0x7f) << shift;
-            if first & 0x80 == 0 {
-                break;
-            }
-        }
-        value
-    }
     let mut found = Vec::new();
     while !message.is_empty() {
-        let tag = number(&mut message);
+        let tag = read_varint(&mut message);
         match tag & 7 {
-            0 => drop(number(&mut message)),
+            0 => {
+                read_varint(&mut message);
+            }
             2 => {
-                let length = usize::try_from(number(&mut message)).expect("a length");
+                let length = usize::try_from(read_varint(&mut message)).expect("a length");
                 let (content, rest) = message.split_at(length);
                 message = rest;
                 if tag >> 3 == wanted {
