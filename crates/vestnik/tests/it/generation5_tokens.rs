@@ -163,15 +163,3 @@ fn j_060_tokens_and_signatures_never_reach_the_log() {
     }
     assert!(!log.contains(&crate::sign::sign("[]")), "{log}");
 }
-
-#[test]
-fn several_keys_verify_tokens_and_requests_and_only_the_first_signs() {
-    let second = "b".repeat(40);
-    let server = TestServer::with(&[
-        &format!("security.key={second}"),
-        &format!("security.keys=[{{key=\"{KEY}\"}}]"),
-    ]);
-    let mut client = RpcClient::connect(server.address(), &token(7, &[]));
-    publish(server.address(), &json!({"userList": [7], "body": event(1)}));
-    assert_eq!(client.numbers(1), [1]);
-}
