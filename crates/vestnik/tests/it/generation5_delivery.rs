@@ -189,15 +189,3 @@ fn j_117_the_end_is_1001_for_everybody_and_nothing_is_lost_by_it() {
     let (status, _) = server.wait();
     assert!(status.success());
 }
-
-#[test]
-fn compressed_frames_carry_json_rpc_too() {
-    let server = TestServer::start();
-    let address = server.address();
-    let mut client = RpcClient::connect(address, &token(7, &[]));
-    let mut body = event(1);
-    body["params"]["text"] = json!("again and again ".repeat(100));
-    publish(address, &json!({"userList": [7], "body": body, "user_params": {"7": {"mine": 1}}}));
-    let message = client.message();
-    assert_eq!(message["body"]["params"]["mine"], 1);
-}

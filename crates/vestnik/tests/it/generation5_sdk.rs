@@ -276,3 +276,28 @@ fn j_080_a_real_client_that_polls_posts_its_acknowledgements_and_batches() {
         client.stop();
     }
 }
+
+#[test]
+fn compressed_connections_carry_json_rpc_too() {
+    if !slow() {
+        return;
+    }
+    let server = TestServer::with(&["server.compression=true"]);
+    let portal = portal(&server, Transport::WebSocket, &my_token());
+    let mut client = Client::start(Kind::Chromium, &portal);
+    let open = client.expect_named("open");
+    assert!(open["extensions"].to_string().contains("permessage-deflate"), "{open}");
+    until_online(&server);
+    let mut body = event(1);
+    body["params"]["text"] = json!("again and again ".repeat(100));
+    publish_all(
+        server.address(),
+        &[
+            json!({"userList": [7], "body": body, "user_params": {"7": {"mine": 1}}}),
+            json!({"userList": [7], "body": body}),
+        ],
+    );
+    assert_eq!(client.expect_named("message")["params"]["mine"], 1);
+    assert_eq!(client.expect_named("message")["params"]["mine"], serde_json::Value::Null);
+    client.stop();
+}
