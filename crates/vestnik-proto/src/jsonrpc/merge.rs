@@ -23,9 +23,7 @@ pub fn merged(body: &Bytes, addition: &Bytes) -> Bytes {
 /// in the place of an equal one. `None` when there is nothing to merge, or no place for it: params that
 /// are a list with elements, or no container at all.
 pub(super) fn with_params(body: &str, addition: &str) -> Option<String> {
-    if raw_members(addition).next().is_none() {
-        return None;
-    }
+    raw_members(addition).next()?;
     let Some(params) = member(body, "params") else {
         let rest = body.trim_ascii_start().strip_prefix('{')?;
         let comma = if raw_members(body).next().is_none() { "" } else { "," };

@@ -218,7 +218,7 @@ impl WebSocket {
         self.rpc.as_deref_mut()
     }
 
-    fn user(&self) -> Option<User> {
+    fn addressee(&self) -> Option<User> {
         self.rpc.as_ref()?.identity.addressee
     }
 
@@ -365,8 +365,10 @@ impl WebSocket {
     /// A message as this connection wants it.
     fn frame<'e>(&self, envelope: &'e Envelope) -> &'e Bytes {
         match self.compression {
-            Compression::Off => super::frame(self.framing, envelope, || self.user()),
-            Compression::Deflate => super::deflated_frame(self.framing, envelope, || self.user()),
+            Compression::Off => super::frame(self.framing, envelope, || self.addressee()),
+            Compression::Deflate => {
+                super::deflated_frame(self.framing, envelope, || self.addressee())
+            }
         }
     }
 

@@ -95,6 +95,11 @@ fn without_a_source_every_option_has_the_default_of_the_table() {
         matches!(&config.security.keys, KeySource::File { path, generate: true } if *path == file)
     );
     assert_eq!(config.security.algorithm, Algorithm::Sha1);
+    let timing = &config.timing;
+    assert_eq!([timing.text_ping, timing.text_silence], [9, 60].map(Duration::from_secs));
+    assert_eq!(timing.token_grace, Duration::from_secs(86_400));
+    assert_eq!(config.limits.connections_per_user, 500);
+    assert!(!config.guests_write_to_users);
     assert_eq!(config.limits.payload_bytes, 1_048_576);
     assert_eq!(config.limits.trusted_payload_bytes, 16 * 1_048_576);
     assert_eq!(config.limits.connections_per_address, config.limits.connections);

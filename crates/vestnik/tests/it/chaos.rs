@@ -257,7 +257,10 @@ fn client_message(stage: &Stage, dice: &mut Dice) -> (u64, Vec<u8>) {
     (number, traffic::incoming(&to, expiry_s, &body))
 }
 
-fn open_socket(address: SocketAddr, query: &str) -> io::Result<WebSocket<std::net::TcpStream>> {
+pub(crate) fn open_socket(
+    address: SocketAddr,
+    query: &str,
+) -> io::Result<WebSocket<std::net::TcpStream>> {
     let mut connection = Connection::try_open(address)?;
     connection.stream().write_all(handshake(&format!("/bitrix/subws/?{query}")).as_bytes())?;
     let answer = connection.try_answer()?;

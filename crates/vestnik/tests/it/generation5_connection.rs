@@ -341,9 +341,7 @@ fn a_token_without_a_user_hears_its_channels_as_private_and_its_second_one_as_pu
     assert_eq!(anonymous.error("publish", &json!({"userList": [7], "body": event(4)})), -32602);
     user.heard_nothing();
     let text = text_messages(
-        &raw::get(address, &format!("/bitrix/sub/?CHANNEL_ID={}&mid={START}", pair.signed()))
-            .text()
-            .to_owned(),
+        raw::get(address, &format!("/bitrix/sub/?CHANNEL_ID={}&mid={START}", pair.signed())).text(),
     );
     assert_eq!(text.len(), 1, "what a client publishes without expiry is not stored");
 }

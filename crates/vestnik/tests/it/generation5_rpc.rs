@@ -244,6 +244,8 @@ impl RpcClient {
     /// The senders of what the history holds for user 8.
     fn message_authors(&self, start: &str, server: &TestServer) -> Vec<String> {
         let mut again = Self::reconnect(server.address(), &token(8, &[]), start);
-        (0..2).map(|_| again.message()["sender"]["id"].as_str().unwrap().to_owned()).collect()
+        (0..2)
+            .map(|_| again.message()["sender"]["id"].as_str().expect("an id").to_owned())
+            .collect()
     }
 }

@@ -67,6 +67,7 @@ fn no_duplicates(client: &mut Client) {
     assert!(!left.iter().any(|event| event.to_string().contains("Duplicate")), "{left:?}");
 }
 
+#[expect(clippy::print_stdout, reason = "shown by the test runner with a failure")]
 fn for_each_way(story: impl Fn(Kind, Transport)) {
     if !slow() {
         return;

@@ -10,6 +10,7 @@ mod delivery;
 mod formats;
 mod generation5;
 mod generation5_api;
+mod generation5_chaos;
 mod generation5_connection;
 mod generation5_delivery;
 mod generation5_presence;
