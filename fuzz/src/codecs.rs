@@ -8,7 +8,7 @@ use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Message, WebSocket};
 use vestnik_core::sign::{Algorithm, Key, KeyRing};
 use vestnik_core::{
-    Author, ChannelId, Draft, Envelope, Expiry, MessageId, MessageKind, Receiver, Secret,
+    Author, ChannelId, Draft, Encoding, Envelope, Expiry, MessageId, MessageKind, Receiver, Secret,
 };
 use vestnik_proto::protobuf::{self, Caller, Request, RequestLimits};
 use vestnik_proto::query::{self, ChannelList, Query, Trust};
@@ -48,7 +48,7 @@ fn query_string(data: &[u8]) {
         assert_eq!(mid.to_string().len(), MessageId::TEXT_LENGTH);
     }
     let framing = query.framing();
-    assert_eq!(framing.encoding().is_none(), query.json_rpc());
+    assert_eq!(framing.encoding() == Encoding::JsonRpc, query.json_rpc());
     if let Some(Ok(list)) = query.channel_id() {
         channel_list(list.as_bytes());
     }
@@ -176,6 +176,7 @@ fn envelope(data: &[u8]) -> Envelope {
         expiry: Expiry::VOLATILE,
         author,
         kind: MessageKind::UNKNOWN,
+        additions: vestnik_core::message::Additions::default(),
     };
     Envelope::new(MessageId::new(1_795_487_320, 3313), 1_795_487_767_733, draft)
 }
