@@ -190,7 +190,7 @@ fn malformed_and_missing_files_are_problems_with_their_place() {
     missing.sources.files.push("no-such.toml".into());
     assert!(missing.problems().starts_with("1 problem in no-such.toml\n  cannot be read: "));
     assert!(toml("limits = 5\n").problems().contains("limits (line 1): is a section"));
-    assert!(toml("generation = 5\n").problems().contains("must be one of 3, 4, got `5`"));
+    assert!(toml("generation = 6\n").problems().contains("must be one of 3, 4, 5, got `6`"));
 }
 
 #[test]
