@@ -570,3 +570,29 @@ fn a_poll_over_a_client_request_hears_what_came_before_it_connected_only_by_its_
     let position = answer.header("last-message-id").expect("a position").to_owned();
     assert_eq!(replayed(&server, &me.signed(), START)[0].mid, position);
 }
+
+/// Spreading a mass `config_expire` over seconds is optional, and vestnik does not: events keep their
+/// order, and a site that wants its clients to return slowly spreads what it publishes.
+#[test]
+fn k_053_config_expire_for_everybody_keeps_its_place_among_the_events() {
+    let server = TestServer::start();
+    let shared = Pair::new(1000);
+    let mut subscribers: Vec<_> = (0..50)
+        .map(|number| {
+            let channels = format!("{}/{}", Pair::new(number).signed(), shared.private_signed());
+            Subscriber::open(server.address(), &format!("CHANNEL_ID={channels}"))
+        })
+        .collect();
+    let to = shared.private.to_string();
+    for body in [
+        r#"{"module_id":"im","command":"before","params":{}}"#,
+        r#"{"module_id":"pull","command":"config_expire","params":{}}"#,
+        r#"{"module_id":"im","command":"after","params":{}}"#,
+    ] {
+        assert_eq!(raw::publish(server.address(), &to, 60, body).status, 200);
+    }
+    for subscriber in &mut subscribers {
+        let commands = [0; 3].map(|_| subscriber.next_text()["command"].clone());
+        assert_eq!(commands, ["before", "config_expire", "after"]);
+    }
+}
