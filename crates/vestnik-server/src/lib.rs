@@ -4,6 +4,7 @@
 //! the hub; a connection lives and dies on one shard.
 
 mod admission;
+mod drain;
 mod http;
 mod listen;
 mod network;
@@ -14,6 +15,7 @@ mod route;
 mod rpc;
 mod server;
 mod shard;
+mod shared;
 mod stats;
 mod subscribe;
 mod transport;

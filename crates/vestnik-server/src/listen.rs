@@ -15,10 +15,10 @@ use vestnik_hub::SubscriberKey;
 use crate::admission::Seat;
 use crate::http;
 use crate::options::Listener;
-use crate::shard::{CloseReason, Shard, WATCHED};
+use crate::shard::Shard;
 use crate::subscribe::Subscription;
 use crate::transport::websocket::{self, Accepted, Compression, WebSocket};
-use crate::transport::{Connection, Ended};
+use crate::transport::{CloseReason, Connection, Ended};
 
 /// An address that cannot be listened at.
 #[derive(Debug, thiserror::Error)]
@@ -179,6 +179,9 @@ pub(crate) struct Accepting {
     /// When the operating system last refused a descriptor; said once a minute.
     exhausted_s: Option<u64>,
 }
+
+/// Registers a stream for everything that may happen to it, once, edge-triggered.
+const WATCHED: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 /// Tokens of listeners and newcomers lie above those of subscribers, which are below 2^32.
 const LISTENERS: usize = 1 << 40;

@@ -16,7 +16,8 @@ use vestnik_proto::query::{ChannelList, Query, Trust, parse_expiry};
 use vestnik_proto::text;
 
 use crate::respond::{self, Answer};
-use crate::shard::{Shard, Shared};
+use crate::shard::Shard;
+use crate::shared::Shared;
 
 impl Shared {
     /// The public channel that a client publishes under: that of the first signed pair it shows, if it

@@ -13,7 +13,8 @@ use vestnik_hub::{Hub, ShardNumber};
 use crate::admission::Admission;
 use crate::listen::{self, BindError};
 use crate::options::Options;
-use crate::shard::{Command, Shard, Shared};
+use crate::shard::Shard;
+use crate::shared::{Command, Shared};
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]

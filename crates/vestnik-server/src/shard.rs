@@ -9,94 +9,25 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mio::{Events, Interest, Registry, Token};
+use mio::{Events, Registry, Token};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use vestnik_core::metric::{Metric, Metrics};
-use vestnik_core::tenant::Tenant;
+use vestnik_core::metric::Metric;
 use vestnik_core::{Cursor, MessageId, Receiver};
 use vestnik_hub::engine::Lookup;
-use vestnik_hub::{Hub, Shard as Subscribers, ShardNumber, SubscriberKey};
+use vestnik_hub::{Shard as Subscribers, ShardNumber, SubscriberKey};
 
-use crate::admission::Admission;
+use crate::drain::Drain;
 use crate::listen::Accepting;
-use crate::options::Options;
+use crate::shared::{Command, Shared};
 use crate::subscribe::Subscription;
-use crate::transport::{Connection, Written};
+use crate::transport::{CloseReason, Connection, REFUSAL_PAUSE, Written};
 use crate::wheel::Wheel;
-
-/// What all shards share.
-pub(crate) struct Shared {
-    pub(crate) options: Options,
-    pub(crate) hub: Arc<Hub>,
-    /// Subscribers.
-    pub(crate) admission: Admission,
-    /// Connections of strangers that are no WebSockets: those of requests, and who has not said what it
-    /// is.
-    pub(crate) accepted: Arc<Admission>,
-    pub(crate) commands: Box<[mpsc::Sender<Command>]>,
-    /// The tabs of one channel may sit on different shards.
-    pub(crate) evictions: Mutex<Evictions>,
-    /// Set when the process stops: no new connections, polls end, sockets close.
-    pub(crate) stopping: CancellationToken,
-    /// Set when a thread ended although nobody stopped it.
-    pub(crate) failed: CancellationToken,
-    /// When the hint about unsigned ids was last logged, in seconds since 1970.
-    pub(crate) hinted: AtomicU64,
-    /// When a caller without trust was last warned of, in seconds since 1970.
-    pub(crate) distrust_said: AtomicU64,
-}
-
-impl Shared {
-    pub(crate) fn tenant(&self) -> &Tenant {
-        &self.options.tenant
-    }
-
-    pub(crate) fn metrics(&self) -> &Metrics {
-        self.hub.metrics()
-    }
-}
-
-/// What one shard asks another.
-pub(crate) enum Command {
-    /// Which of your connections that count against the limit of this channel came first?
-    EarliestCounted(Receiver, oneshot::Sender<Option<SubscriberKey>>),
-    /// Close this connection: its channel has too many. Answers whether it still counted; if not,
-    /// somebody else's eviction was faster.
-    Evict(SubscriberKey, oneshot::Sender<bool>),
-}
-
-/// How often each channel had to evict lately (README D12).
-#[derive(Default)]
-pub(crate) struct Evictions(HashMap<Receiver, (Instant, u32)>);
-
-impl Evictions {
-    const WINDOW: Duration = Duration::from_secs(60);
-    /// From this many on, the new connection is the one refused.
-    const PATIENCE: u32 = 20;
-    const CHANNELS_MAX: usize = 10_000;
-
-    /// Counts one; `true` when the tabs of this channel only chase each other.
-    fn is_chase(&mut self, receiver: Receiver) -> bool {
-        let now = Instant::now();
-        if self.0.len() >= Self::CHANNELS_MAX {
-            self.0.retain(|_, (since, _)| now - *since < Self::WINDOW);
-        }
-        let (since, count) = self.0.entry(receiver).or_insert((now, 0));
-        if now - *since >= Self::WINDOW {
-            (*since, *count) = (now, 0);
-        }
-        *count += 1;
-        *count >= Self::PATIENCE
-    }
-}
 
 /// Everything of a shard that its tasks change. Never borrowed across an `await`.
 pub(crate) struct State {
@@ -148,9 +79,6 @@ pub(crate) struct Shard {
     /// Something was queued from outside the turn.
     wake: Notify,
 }
-
-/// A connection over a limit is refused after this time, which slows its tab down (K-044).
-pub(crate) const REFUSAL_PAUSE: Duration = Duration::from_secs(3);
 
 /// Subscribers written to before the thread looks at anything else.
 const SLICE: usize = 512;
@@ -687,75 +615,5 @@ impl Shard {
         }
         let closed = drain.sockets.is_empty() && state.subscribers.is_empty();
         (closed && self.tasks.is_empty()) || drain.is_over()
-    }
-}
-
-/// Registers a stream for everything that may happen to it, once, edge-triggered.
-pub(crate) const WATCHED: Interest = Interest::READABLE.add(Interest::WRITABLE);
-
-/// Why the server ends a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CloseReason {
-    /// The process stops.
-    Stopping,
-    /// Its outbox ran full.
-    SlowSubscriber,
-    /// Its channel, or the server, has too many connections.
-    TooManyConnections,
-    /// What it missed cannot be read.
-    HistoryUnreadable,
-    /// Its token is refused.
-    WrongToken,
-    /// Its token ended long ago.
-    TokenOver {
-        /// Whether it is a web client.
-        has_revision: bool,
-    },
-}
-
-/// The end of a shard: which connections are still to be closed, and when.
-struct Drain {
-    sockets: Vec<SubscriberKey>,
-    step: Duration,
-    next_at: tokio::time::Instant,
-    over_at: tokio::time::Instant,
-}
-
-impl Drain {
-    /// Connections that `spread` is meant for.
-    const CONNECTIONS: u32 = 10_000;
-    /// After the last close a connection has this long to answer.
-    const LAST_WORDS: Duration = Duration::from_secs(5);
-
-    fn new(sockets: Vec<SubscriberKey>, spread: Duration) -> Self {
-        let now = tokio::time::Instant::now();
-        let step = spread / Self::CONNECTIONS;
-        let count = u32::try_from(sockets.len()).unwrap_or(u32::MAX);
-        let over_at = now + step.saturating_mul(count) + Self::LAST_WORDS;
-        Self { sockets, step, next_at: now, over_at }
-    }
-
-    /// The next connection whose time has come.
-    fn next(&mut self) -> Option<SubscriberKey> {
-        if tokio::time::Instant::now() < self.next_at {
-            return None;
-        }
-        self.next_at += self.step;
-        self.sockets.pop()
-    }
-
-    /// Waits until something is to be done.
-    async fn due(drain: Option<&Self>) {
-        const LOOK_AGAIN: Duration = Duration::from_millis(20);
-        let Some(drain) = drain else { return };
-        if drain.sockets.is_empty() {
-            tokio::time::sleep(LOOK_AGAIN).await;
-        } else {
-            tokio::time::sleep_until(drain.next_at).await;
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        tokio::time::Instant::now() >= self.over_at
     }
 }

@@ -13,7 +13,8 @@ use vestnik_proto::query::{ChannelList, Query, Trust};
 use vestnik_proto::text;
 
 use crate::respond::{self, Answer};
-use crate::shard::{Shard, Shared};
+use crate::shard::Shard;
+use crate::shared::Shared;
 
 impl Shard {
     /// `GET pub`: which of the private channels somebody listens to (queue-server.md §4.5).

@@ -9,7 +9,7 @@ use vestnik_proto::jwt::{self, TokenError};
 use vestnik_proto::query::{ChannelList, Framing, Query, Trust};
 
 use crate::rpc::Identity;
-use crate::shard::Shared;
+use crate::shared::Shared;
 
 /// A checked request to subscribe.
 pub(crate) struct Subscription {

@@ -3,6 +3,8 @@
 pub(crate) mod long_poll;
 pub(crate) mod websocket;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use vestnik_core::{Encoding, Envelope, MessageId, User};
 use vestnik_proto::query::Framing;
@@ -11,6 +13,29 @@ use vestnik_proto::{json, jsonrpc, protobuf, text};
 
 pub(crate) use long_poll::Poll;
 pub(crate) use websocket::{CLOSING_S, Deadline, Ended, WebSocket, Written, websocket};
+
+/// A connection over a limit is refused after this time, which slows its tab down (K-044).
+pub(crate) const REFUSAL_PAUSE: Duration = Duration::from_secs(3);
+
+/// Why the server ends a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CloseReason {
+    /// The process stops.
+    Stopping,
+    /// Its outbox ran full.
+    SlowSubscriber,
+    /// Its channel, or the server, has too many connections.
+    TooManyConnections,
+    /// What it missed cannot be read.
+    HistoryUnreadable,
+    /// Its token is refused.
+    WrongToken,
+    /// Its token ended long ago.
+    TokenOver {
+        /// Whether it is a web client.
+        has_revision: bool,
+    },
+}
 
 /// What a shard keeps for one subscriber beside its channels and its outbox.
 pub(crate) enum Connection {

@@ -18,7 +18,8 @@ use vestnik_proto::websocket::{Opcode, frame};
 use super::{Identity, last_seen_result};
 use crate::options::UserPublishing;
 use crate::respond::{self, Answer};
-use crate::shard::{Shard, Shared, State};
+use crate::shard::{Shard, State};
+use crate::shared::Shared;
 use crate::transport::websocket;
 
 /// Elements of one array.

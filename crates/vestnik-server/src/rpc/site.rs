@@ -19,7 +19,8 @@ use vestnik_proto::query::Query;
 
 use super::last_seen_result;
 use crate::respond::{self, Answer};
-use crate::shard::{Shard, Shared};
+use crate::shard::Shard;
+use crate::shared::Shared;
 
 /// Elements of one array; PHP sends some thousand at most.
 const ITEMS_MAX: usize = 100_000;

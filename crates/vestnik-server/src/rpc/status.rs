@@ -7,7 +7,8 @@ use vestnik_core::{Author, Draft, Expiry, MessageKind, Receiver, User};
 use vestnik_hub::engine::IfUnstored;
 use vestnik_proto::jsonrpc;
 
-use crate::shard::{Shard, Shared};
+use crate::shard::Shard;
+use crate::shared::Shared;
 
 /// Messages published together when many users come or go at once.
 const CHUNK: usize = 512;

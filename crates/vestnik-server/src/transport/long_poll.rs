@@ -13,9 +13,9 @@ use vestnik_proto::query::Framing;
 use vestnik_proto::{json, quirks, websocket};
 
 use crate::respond::{self, Answer};
-use crate::shard::{CloseReason, REFUSAL_PAUSE, Shard};
+use crate::shard::Shard;
 use crate::subscribe::Subscription;
-use crate::transport::Connection;
+use crate::transport::{CloseReason, Connection, REFUSAL_PAUSE};
 
 /// The shard's half of a held poll.
 #[derive(Default)]

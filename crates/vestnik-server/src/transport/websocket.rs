@@ -22,9 +22,9 @@ use vestnik_proto::websocket::{self as codec, Assembler, Event, MessageType, Opc
 use crate::options::Timing;
 use crate::route::Routes;
 use crate::rpc::{Allowance, Identity};
-use crate::shard::{CloseReason, Shard, State};
+use crate::shard::{Shard, State};
 use crate::subscribe::Subscription;
-use crate::transport::Connection;
+use crate::transport::{CloseReason, Connection};
 
 /// A connection that was told to close is dropped after this many seconds (README D10).
 pub(crate) const CLOSING_S: u64 = 10;
