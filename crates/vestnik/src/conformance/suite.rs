@@ -15,6 +15,7 @@ files![
     "channel_ids.fixture",
     "delivery.fixture",
     "formats.fixture",
+    "generation5.fixture",
     "improvements.fixture",
     "long_poll.fixture",
     "presence.fixture",
