@@ -152,6 +152,11 @@ impl<C> Shard<C> {
         }
     }
 
+    /// Changes what may wait for a subscriber. What waits already stays.
+    pub fn set_limits(&mut self, limits: OutboxLimits) {
+        self.limits = limits;
+    }
+
     /// Registers a subscriber. From now on live messages wait for it; they go out after
     /// [`Shard::replay`] was called. `receivers` must not repeat. `counted`: the one of them whose
     /// connections are limited.

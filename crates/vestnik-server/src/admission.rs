@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Counts connections against their limits.
 pub(crate) struct Admission {
-    total_max: usize,
-    /// `None`: addresses are not counted.
-    address_max: Option<usize>,
+    total_max: AtomicUsize,
+    /// `None`: addresses are not counted, and cannot be from now on.
+    address_max: Option<AtomicUsize>,
     total: AtomicUsize,
     by_address: Mutex<HashMap<IpAddr, usize>>,
 }
@@ -18,10 +18,19 @@ impl Admission {
     /// At most `total_max` connections, and `address_max` from one address.
     pub(crate) fn new(total_max: usize, address_max: usize) -> Self {
         Self {
-            total_max,
-            address_max: (address_max < total_max).then_some(address_max),
+            total_max: AtomicUsize::new(total_max),
+            address_max: (address_max < total_max).then(|| AtomicUsize::new(address_max)),
             total: AtomicUsize::new(0),
             by_address: Mutex::default(),
+        }
+    }
+
+    /// Changes the limits. Who is there already stays; without a limit of addresses at the start there
+    /// is none later.
+    pub(crate) fn set_limits(&self, total_max: usize, address_max: usize) {
+        self.total_max.store(total_max, Ordering::Relaxed);
+        if let Some(limit) = &self.address_max {
+            limit.store(address_max, Ordering::Relaxed);
         }
     }
 
@@ -32,14 +41,14 @@ impl Admission {
 
     /// Counts a connection in; `false`, and nothing counted, when there are too many.
     pub(crate) fn enter(&self, address: IpAddr) -> bool {
-        if self.total.fetch_add(1, Ordering::Relaxed) >= self.total_max {
+        if self.total.fetch_add(1, Ordering::Relaxed) >= self.total_max.load(Ordering::Relaxed) {
             self.total.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
-        let Some(address_max) = self.address_max else { return true };
+        let Some(address_max) = &self.address_max else { return true };
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         let count = by_address.entry(address).or_insert(0);
-        if *count >= address_max {
+        if *count >= address_max.load(Ordering::Relaxed) {
             self.total.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
@@ -89,6 +98,21 @@ mod tests {
         assert!(!admission.enter(c), "three in total");
         admission.leave(a);
         assert!(admission.enter(c));
+        admission.leave(b);
+        assert!(admission.enter(a));
+    }
+
+    #[test]
+    fn limits_may_change_while_connections_are_there() {
+        let admission = Admission::new(3, 1);
+        let [a, b, c] = ["10.0.0.1", "10.0.0.2", "::1"].map(|text| text.parse().unwrap());
+        assert!(admission.enter(a) && !admission.enter(a));
+        admission.set_limits(3, 2);
+        assert!(admission.enter(a) && admission.enter(b) && !admission.enter(c));
+        admission.set_limits(1, 1);
+        admission.leave(a);
+        admission.leave(a);
+        assert!(!admission.enter(a), "b is still there");
         admission.leave(b);
         assert!(admission.enter(a));
     }

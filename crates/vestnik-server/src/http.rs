@@ -3,9 +3,10 @@
 
 mod stream;
 
+use std::cell::Cell;
+use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,6 +16,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConnection;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use vestnik_core::metric::Metric;
@@ -25,7 +27,7 @@ use vestnik_proto::websocket::deflate;
 use self::stream::{Stream, Watch};
 
 use crate::admission::Seat;
-use crate::listen::Handshake;
+use crate::listen::{Caller, Handshake};
 use crate::publish::TextPublish;
 use crate::respond::{self, Answer};
 use crate::route::Route;
@@ -41,7 +43,6 @@ pub(crate) const HEADERS_MAX: usize = 64;
 
 const SEC_WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 const MESSAGE_EXPIRY: HeaderName = HeaderName::from_static("message-expiry");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Why a request gets no answer: its connection is closed instead.
 #[derive(Debug, thiserror::Error)]
@@ -68,77 +69,191 @@ struct Origin {
     watch: Watch,
 }
 
-impl Shared {
-    /// Counts and logs a caller without trust (README D15). Anybody can be one at any rate, so only
-    /// one in a minute is warned of.
-    fn trust_refused(&self, client: IpAddr, route: Route) {
-        const SAY_AGAIN_S: u64 = 60;
-        self.metrics().increment(Metric::TrustRefused);
-        let now_s = self.hub.clock().unix_s();
-        if now_s < self.distrust_said.load(Ordering::Relaxed) + SAY_AGAIN_S {
-            tracing::debug!(%client, ?route, "trusted route refused");
-            return;
-        }
-        self.distrust_said.store(now_s, Ordering::Relaxed);
-        tracing::warn!(
-            %client,
-            ?route,
-            "trusted route refused; add the address to trusted.allow if it is your site"
-        );
+impl Origin {
+    fn new(caller: &Caller, watch: Watch) -> Self {
+        Self { peer: caller.peer, listener: caller.listener, watch }
     }
 }
 
+/// Runs what serves the streams of a connection on the thread that serves the connection.
+#[derive(Clone)]
+struct OnShard(Rc<Shard>);
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for OnShard {
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}
+
+/// How many requests of a connection are being served, and since when none is.
+#[derive(Default)]
+struct Activity {
+    requests: Cell<usize>,
+    idle_since: Cell<Option<Instant>>,
+}
+
+/// One request that is being served.
+struct Busy(Rc<Activity>);
+
+impl Activity {
+    fn begin(self: &Rc<Self>) -> Busy {
+        self.requests.set(self.requests.get() + 1);
+        Busy(Rc::clone(self))
+    }
+
+    /// Waits until nothing was asked for `idle`.
+    async fn over(&self, idle: Duration) {
+        let began = Instant::now();
+        loop {
+            let since = match self.requests.get() {
+                0 => self.idle_since.get().unwrap_or(began),
+                _ => Instant::now(),
+            };
+            if since.elapsed() >= idle {
+                return;
+            }
+            tokio::time::sleep_until(since + idle).await;
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.requests.set(self.0.requests.get() - 1);
+        self.0.idle_since.set(Some(Instant::now()));
+    }
+}
+
+impl Shared {
+    /// Counts and logs a caller without trust (README D15).
+    fn trust_refused(&self, client: IpAddr, route: Route) {
+        self.metrics().increment(Metric::TrustRefused);
+        if self.may_warn_of_distrust() {
+            tracing::warn!(
+                %client,
+                ?route,
+                "trusted route refused; add the address to trusted.allow if it is your site"
+            );
+        } else {
+            tracing::debug!(%client, ?route, "trusted route refused");
+        }
+    }
+}
+
+/// What a connection of HTTP/2 begins with, by agreement (ALPN) or because its client knows.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+
 impl Shard {
-    /// Serves all requests of a connection. `read`: what was read from it already.
+    /// Serves all requests of a connection. `read`: what was read from it already. `seat`: its place
+    /// among the connections of strangers.
     pub(crate) fn serve_http(
         self: &Rc<Self>,
-        stream: std::net::TcpStream,
+        socket: std::net::TcpStream,
+        session: Option<ServerConnection>,
         read: Bytes,
-        (peer, seat): (SocketAddr, Option<Seat>),
-        listener: usize,
+        caller: Caller,
+        seat: Option<Seat>,
     ) {
-        let stream = match TcpStream::from_std(stream) {
-            Ok(stream) => stream,
+        let socket = match TcpStream::from_std(socket) {
+            Ok(socket) => socket,
             Err(error) => {
                 tracing::error!(%error, "a new connection cannot be watched");
                 return;
             }
         };
-        let options = &self.shared.options;
-        let stream = Stream::new(stream, read, options.timing.body);
-        let origin = Origin { peer, listener, watch: stream.watch() };
-        let shard = Rc::clone(self);
-        let service = hyper::service::service_fn(move |request| {
-            let (shard, origin) = (Rc::clone(&shard), origin.clone());
-            async move { shard.handle(&origin, request).await }
-        });
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(options.timing.keep_alive)
-            // Room to read a head that is over the limit, so that it gets the right answer.
-            .max_buf_size(options.limits.request_head.saturating_mul(4).max(8192))
-            .max_headers(HEADERS_MAX)
-            .title_case_headers(true)
-            // A publisher that closes after sending still gets its messages published; polls
-            // look for themselves whether their client is there.
-            .half_close(true)
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
-        let stopping = self.shared.stopping.clone();
+        let is_http2 = read.starts_with(HTTP2_PREFACE);
+        let pause = self.shared.options().timing.body;
+        let stream = Stream::new(socket, session, read, pause);
+        let (shard, peer) = (Rc::clone(self), caller.peer);
         self.spawn(async move {
             let _seat = seat;
-            let mut connection = std::pin::pin!(connection);
-            let served = tokio::select! {
-                served = connection.as_mut() => served,
-                () = stopping.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
+            let served = if is_http2 {
+                shard.serve_http2(stream, &caller).await
+            } else {
+                shard.serve_http1(stream, &caller).await
             };
             if let Err(error) = served {
                 tracing::debug!(%error, %peer, "connection ended");
             }
         });
+    }
+
+    async fn serve_http1(self: &Rc<Self>, stream: Stream, caller: &Caller) -> hyper::Result<()> {
+        let origin = Origin::new(caller, stream.watch());
+        let shard = Rc::clone(self);
+        let service = hyper::service::service_fn(move |request| {
+            let (shard, origin) = (Rc::clone(&shard), origin.clone());
+            async move { shard.handle(&origin, request).await }
+        });
+        let connection = {
+            let options = self.shared.options();
+            hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(options.timing.keep_alive)
+                // Room to read a head that is over the limit, so that it gets the right answer.
+                .max_buf_size(options.limits.request_head.saturating_mul(4).max(8192))
+                .max_headers(HEADERS_MAX)
+                .title_case_headers(true)
+                // A publisher that closes after sending still gets its messages published;
+                // polls look for themselves whether their client is there.
+                .half_close(true)
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades()
+        };
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            served = connection.as_mut() => served,
+            () = self.shared.stopping.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    }
+
+    /// Serves requests that share a connection. Floods of streams that are reset at once, of settings
+    /// and of pings end it: hyper's own limits, which are not changed here (20 resets that wait to be
+    /// taken, 1024 errors of one's own).
+    async fn serve_http2(self: &Rc<Self>, stream: Stream, caller: &Caller) -> hyper::Result<()> {
+        /// Requests at a time; a browser has a few polls, a publisher one request after the other.
+        const STREAMS: u32 = 100;
+        /// Bytes of bodies that may come before anybody reads them: of a request, of all.
+        const WINDOWS: (u32, u32) = (64 * 1024, 1024 * 1024);
+        /// A peer that answers no ping for so long is gone.
+        const PING_TIMEOUT: Duration = Duration::from_secs(20);
+        let origin = Origin::new(caller, Watch::by_reader());
+        let activity = Rc::new(Activity::default());
+        let (shard, activities) = (Rc::clone(self), Rc::clone(&activity));
+        let service = hyper::service::service_fn(move |request| {
+            let (shard, origin) = (Rc::clone(&shard), origin.clone());
+            let busy = activities.begin();
+            async move {
+                let _busy = busy;
+                shard.handle(&origin, request).await
+            }
+        });
+        let (connection, idle) = {
+            let options = self.shared.options();
+            let idle = options.timing.keep_alive;
+            let head_max = u32::try_from(options.limits.request_head).unwrap_or(u32::MAX);
+            let connection = hyper::server::conn::http2::Builder::new(OnShard(Rc::clone(self)))
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(STREAMS)
+                .max_header_list_size(head_max)
+                .initial_stream_window_size(WINDOWS.0)
+                .initial_connection_window_size(WINDOWS.1)
+                .keep_alive_interval(idle)
+                .keep_alive_timeout(PING_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            (connection, idle)
+        };
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            served = connection.as_mut() => return served,
+            () = self.shared.stopping.cancelled() => {}
+            () = activity.over(idle) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
     }
 
     async fn handle(
@@ -170,7 +285,7 @@ impl Shard {
 
     /// The answer to a head over its limit (README D18).
     fn oversize(&self, request: &Request<Incoming>) -> Option<Answer> {
-        let limit = self.shared.options.limits.request_head;
+        let limit = self.shared.options().limits.request_head;
         let line = request.method().as_str().len() + target(request).len() + " HTTP/1.1\r\n".len();
         let headers = request.headers().iter();
         let headers: usize =
@@ -193,8 +308,7 @@ impl Shard {
             .iter()
             .any(|value| websocket::lists_upgrade(value.as_bytes()));
         let target = target(&request);
-        let routes = &self.shared.options.listeners[origin.listener].routes;
-        let route = routes.find(&target);
+        let route = self.shared.options().listeners[origin.listener].routes.find(&target);
         // A handshake is judged by its exact path, on whatever route; but only where it would
         // be one: clients of other routes may send the header too.
         if is_handshake && request.headers().contains_key(UPGRADE) {
@@ -227,7 +341,7 @@ impl Shard {
                     let answer = self.refusal(&RequestError::PublicChannelRequired);
                     return Ok(self.refuse(request, answer).await);
                 };
-                let max_payload = self.shared.options.limits.max_payload;
+                let max_payload = self.shared.options().limits.max_payload;
                 let limit = author.map_or(WORDS_MAX.min(max_payload), |_| max_payload);
                 let body = match self.body(request, limit).await {
                     Ok(body) => body,
@@ -242,7 +356,7 @@ impl Shard {
                 }
             }
             (Route::Api, &Method::POST) => {
-                let limit = self.shared.options.limits.max_trusted_payload;
+                let limit = self.shared.options().limits.max_trusted_payload;
                 match self.body(request, limit).await {
                     Ok(body) => Ok(self.api(raw_query, body).await),
                     Err(BodyError::TooLarge) => Ok(rpc::api_too_large()),
@@ -274,7 +388,7 @@ impl Shard {
 
     /// Whether a request may use a trusted route (README D15).
     fn is_trusted(&self, client: IpAddr, route: Route, rest: &str) -> bool {
-        let trust = &self.shared.options.trust;
+        let trust = &self.shared.options().trust;
         if trust.allows(client) || (route == Route::Publish && trust.has_secret(rest)) {
             return true;
         }
@@ -288,11 +402,14 @@ impl Shard {
         raw_query: &str,
         request: Request<Incoming>,
     ) -> Result<Answer, NoAnswer> {
-        let limits = &self.shared.options.limits;
+        let (max_payload, max_trusted_payload) = {
+            let limits = &self.shared.options().limits;
+            (limits.max_payload, limits.max_trusted_payload)
+        };
         if request.method() == Method::GET {
             // PHP sends the ids once more as a body: read it, so that the next request of the
             // connection is found behind it.
-            if let Err(error) = self.body(request, limits.max_payload).await {
+            if let Err(error) = self.body(request, max_payload).await {
                 return error.answer();
             }
             return Ok(match route {
@@ -306,7 +423,7 @@ impl Shard {
             });
         }
         let is_binary = vestnik_proto::query::Query::parse(raw_query).binary_mode();
-        let limit = if is_binary { limits.max_trusted_payload } else { limits.max_payload };
+        let limit = if is_binary { max_trusted_payload } else { max_payload };
         let expiry = request
             .headers()
             .get(MESSAGE_EXPIRY)
@@ -330,10 +447,11 @@ impl Shard {
 
     /// The address a request really comes from.
     fn client(&self, peer: IpAddr, request: &Request<Incoming>) -> IpAddr {
-        let forwarded = request.headers().get_all(X_FORWARDED_FOR);
+        let trust = &self.shared.options().trust;
+        let forwarded = request.headers().get_all(trust.forwarded.name());
         // A value that is no text names nobody, and must not be skipped over either.
         let forwarded = forwarded.iter().map(|value| value.to_str().unwrap_or("?"));
-        self.shared.options.trust.client(peer.to_canonical(), forwarded)
+        trust.client(peer.to_canonical(), forwarded)
     }
 
     /// A handshake that comes as a later request of a connection, or that must be refused.
@@ -354,8 +472,8 @@ impl Shard {
             extensions: header("sec-websocket-extensions"),
         }
         .accept(
-            &self.shared.options.listeners[origin.listener].routes,
-            self.shared.options.compression,
+            &self.shared.options().listeners[origin.listener].routes,
+            self.shared.options().compression,
         );
         let Some(accepted) = accepted else { return respond::handshake_refused("Bad Request") };
         let client = self.client(origin.peer.ip(), &request);
@@ -417,7 +535,7 @@ impl Shard {
         }
         let mut first = Bytes::new();
         let mut gathered = BytesMut::new();
-        let pause = self.shared.options.timing.body;
+        let pause = self.shared.options().timing.body;
         let until = Instant::now() + pause.saturating_mul(PAUSES);
         while !body.is_end_stream() {
             let silent_at = until.min(Instant::now() + pause);
@@ -505,19 +623,22 @@ impl BodyError {
 }
 
 /// The socket of a connection that hyper has let go, and what was read from it already.
-async fn detached(upgraded: OnUpgrade) -> Option<(mio::net::TcpStream, Vec<u8>)> {
+async fn detached(upgraded: OnUpgrade) -> Option<(crate::stream::Stream, Vec<u8>)> {
     let parts = upgraded.await.ok()?.downcast::<TokioIo<Stream>>().ok()?;
     let mut received = parts.read_buf.to_vec();
-    let (read, stream) = parts.io.into_inner().into_parts()?;
+    let (read, socket, session) = parts.io.into_inner().into_parts()?;
     received.extend_from_slice(&read);
-    Some((mio::net::TcpStream::from_std(stream.into_std().ok()?), received))
+    let socket = mio::net::TcpStream::from_std(socket.into_std().ok()?);
+    Some((crate::stream::Stream::resumed(socket, session), received))
 }
 
 /// The request target as it was sent. Absolute forms keep their scheme and thus match no route
 ///
 fn target(request: &Request<Incoming>) -> String {
     let uri = request.uri();
-    if uri.scheme().is_some() || uri.authority().is_some() {
+    // There the scheme and the host are always sent, beside the path.
+    let is_whole = request.version() < Version::HTTP_2;
+    if is_whole && (uri.scheme().is_some() || uri.authority().is_some()) {
         return uri.to_string();
     }
     uri.path_and_query().map_or_else(String::new, |target| target.as_str().to_owned())

@@ -1,8 +1,10 @@
 //! Listener sockets: one for each address and shard, sharing the port.
 
+use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mio::net::TcpStream;
@@ -15,7 +17,9 @@ use vestnik_hub::SubscriberKey;
 use crate::admission::Seat;
 use crate::http;
 use crate::options::Listener;
+use crate::proxy;
 use crate::shard::Shard;
+use crate::stream::Stream;
 use crate::subscribe::Subscription;
 use crate::transport::websocket::{self, Accepted, Compression, WebSocket};
 use crate::transport::{CloseReason, Connection, Ended};
@@ -52,6 +56,9 @@ pub(crate) fn bind(
         io::ErrorKind::AddrInUse => BindError::InUse { address: listener.address },
         _ => BindError::Refused { address: listener.address, error },
     };
+    if let Some(inherited) = &listener.inherited {
+        return share(inherited, shards).map_err(wrap);
+    }
     // A socket that shares its port would also share it with another vestnik, and each would get half
     // of the connections. The first one is therefore bound alone, which fails if anybody is there.
     let alone = open(listener, listener.address, Sharing::Alone).map_err(wrap)?;
@@ -62,6 +69,13 @@ pub(crate) fn bind(
     drop(alone);
     let sockets = (0..shards).map(|_| open(listener, address, Sharing::Shared));
     Ok((address, sockets.collect::<Result<_, _>>().map_err(wrap)?))
+}
+
+/// One socket for all shards: each of them is woken for a connection, and the first one has it.
+fn share(inherited: &TcpListener, shards: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+    inherited.set_nonblocking(true)?;
+    let sockets = (0..shards).map(|_| inherited.try_clone()).collect::<io::Result<_>>()?;
+    Ok((inherited.local_addr()?, sockets))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -88,8 +102,13 @@ fn open(listener: &Listener, address: SocketAddr, sharing: Sharing) -> io::Resul
 
 /// A connection whose first request has not arrived in full.
 struct Newcomer {
-    stream: TcpStream,
+    stream: Stream,
+    /// Who it is; until `awaits_proxy` is over, the proxy.
     peer: SocketAddr,
+    /// Its PROXY header is still to come.
+    awaits_proxy: bool,
+    /// It waits for its turn already.
+    is_eager: bool,
     listener: usize,
     head: Vec<u8>,
     until_s: u64,
@@ -112,6 +131,33 @@ enum Reading {
 }
 
 impl Newcomer {
+    /// Reads whom a proxy speaks for, and nothing behind it: what follows may be encrypted.
+    fn read_proxy(&mut self, buffer: &mut [u8]) -> Reading {
+        let socket = self.stream.socket_mut();
+        let seen = match socket.peek(buffer) {
+            Ok(0) => return Reading::Lost,
+            Ok(seen) => seen,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Reading::Waits,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Reading::More,
+            Err(_) => return Reading::Lost,
+        };
+        let header = match proxy::header(&buffer[..seen]) {
+            Ok(None) => return Reading::Waits,
+            Ok(Some(header)) => header,
+            Err(error) => {
+                tracing::debug!(%error, peer = %self.peer, "connection of a proxy refused");
+                return Reading::Lost;
+            }
+        };
+        // It was seen a moment ago, so it is there.
+        if socket.read_exact(&mut buffer[..header.length]).is_err() {
+            return Reading::Lost;
+        }
+        self.peer = header.source.unwrap_or(self.peer);
+        self.awaits_proxy = false;
+        Reading::Complete
+    }
+
     /// Reads until a whole request head is there; one over `head_max` bytes is refused.
     fn read(&mut self, buffer: &mut [u8], head_max: usize) -> Reading {
         /// Reads before others get their turn: far more than a head that is not refused needs.
@@ -160,7 +206,7 @@ impl Newcomer {
         );
         // A new socket has room for these few bytes.
         self.stream.write_all(answer.as_bytes())?;
-        self.stream.shutdown(Shutdown::Write)?;
+        self.stream.shut()?;
         self.is_refused = true;
         Ok(())
     }
@@ -174,8 +220,8 @@ pub(crate) struct Accepting {
     pending: Vec<usize>,
     /// Listeners that could not accept; they are tried again at the next tick.
     stalled: Vec<usize>,
-    /// Newcomers that have more to read.
-    eager: Vec<usize>,
+    /// Newcomers that have more to read, or whose reading is work: handshakes of encryption.
+    eager: VecDeque<usize>,
     /// When the operating system last refused a descriptor; said once a minute.
     exhausted_s: Option<u64>,
 }
@@ -202,7 +248,7 @@ impl Accepting {
             newcomers: Slab::new(),
             pending: Vec::new(),
             stalled: Vec::new(),
-            eager: Vec::new(),
+            eager: VecDeque::new(),
             exhausted_s: None,
         })
     }
@@ -217,6 +263,16 @@ impl Accepting {
         !self.pending.is_empty() || !self.eager.is_empty()
     }
 
+    /// Lets a newcomer wait for its turn.
+    fn hurry(&mut self, index: usize) {
+        if let Some(newcomer) = self.newcomers.get_mut(index)
+            && !newcomer.is_eager
+        {
+            newcomer.is_eager = true;
+            self.eager.push_back(index);
+        }
+    }
+
     /// Closes the listeners and whoever has not sent a request yet.
     pub(crate) fn stop(&mut self, registry: &Registry) {
         for mut listener in self.listeners.drain(..) {
@@ -226,6 +282,7 @@ impl Accepting {
         }
         self.newcomers.clear();
         self.pending.clear();
+        self.eager.clear();
     }
 }
 
@@ -233,7 +290,7 @@ impl Shard {
     /// Acts on an event of a listener or a newcomer.
     pub(crate) fn accept(self: &Rc<Self>, token: usize) {
         if token >= NEWCOMERS {
-            self.read_newcomer(token - NEWCOMERS);
+            self.look_at_newcomer(token - NEWCOMERS);
         } else {
             self.accept_from(token - LISTENERS);
         }
@@ -245,9 +302,69 @@ impl Shard {
         for listener in pending {
             self.accept_from(listener);
         }
-        let eager = std::mem::take(&mut self.state.borrow_mut().accepting.eager);
-        for newcomer in eager {
-            self.read_newcomer(newcomer);
+        self.serve_eager();
+    }
+
+    /// Reads from newcomers that wait for it. A handshake of encryption takes a quarter of a
+    /// millisecond, and thousands may come back at once: deliveries have their turn in between.
+    fn serve_eager(self: &Rc<Self>) {
+        const SLICE: Duration = Duration::from_millis(5);
+        let began = Instant::now();
+        let waiting = self.state.borrow().accepting.eager.len();
+        for _ in 0..waiting {
+            let index = {
+                let accepting = &mut self.state.borrow_mut().accepting;
+                let Some(index) = accepting.eager.pop_front() else { return };
+                // It may have gone, and another may have taken its place: that does no harm.
+                let Some(newcomer) = accepting.newcomers.get_mut(index) else { continue };
+                newcomer.is_eager = false;
+                index
+            };
+            self.read_newcomer(index);
+            if began.elapsed() >= SLICE {
+                return;
+            }
+        }
+    }
+
+    /// Reads from a newcomer at once, or as soon as others had their turn if that may be work.
+    fn look_at_newcomer(self: &Rc<Self>, index: usize) {
+        {
+            let accepting = &mut self.state.borrow_mut().accepting;
+            let newcomer = accepting.newcomers.get(index);
+            if newcomer.is_some_and(|it| matches!(it.stream, Stream::Tls(_))) {
+                accepting.hurry(index);
+                return;
+            }
+        }
+        self.read_newcomer(index);
+    }
+
+    /// The place of a stranger's connection among others of its kind; `Err`: there are too many.
+    ///
+    /// The site must get through whatever strangers do; and a proxy speaks for many clients, who are
+    /// counted when they subscribe.
+    fn seat(&self, peer: SocketAddr) -> Result<Option<Seat>, ()> {
+        let address = peer.ip().to_canonical();
+        let trust = &self.shared.options().trust;
+        if trust.allows(address) || trust.is_proxy(address) {
+            return Ok(None);
+        }
+        let seat = self.shared.accepted.seat(address);
+        if seat.is_none() {
+            self.shared.metrics().increment(Metric::ConnectionsRefused);
+        }
+        seat.map(Some).ok_or(())
+    }
+
+    /// Says at most once a minute that somebody came past the proxy.
+    fn bypass_refused(&self, peer: SocketAddr) {
+        self.shared.metrics().increment(Metric::ConnectionsRefused);
+        if self.shared.may_warn_of_distrust() {
+            tracing::warn!(
+                %peer,
+                "connection refused: server.proxy_protocol takes them from trusted.proxies alone"
+            );
         }
     }
 
@@ -305,48 +422,66 @@ impl Shard {
             tracing::debug!(%error, "connection lost before its first request");
             return;
         }
-        // The site must get through whatever strangers do; and a proxy speaks for many clients, who are
-        // counted when they subscribe.
-        let trust = &self.shared.options.trust;
-        let address = peer.ip().to_canonical();
-        let seat = if trust.allows(address) || trust.is_proxy(address) {
-            None
-        } else {
-            let Some(seat) = self.shared.accepted.seat(address) else {
-                self.shared.metrics().increment(Metric::ConnectionsRefused);
-                return;
-            };
-            Some(seat)
-        };
-        let head_s = self.shared.options.timing.head.as_secs().max(1);
-        let until_s = self.now_s() + head_s;
+        let options = self.shared.options();
+        let Some(from) = options.listeners.get(listener) else { return };
+        let awaits_proxy = from.proxy_protocol;
+        if awaits_proxy && !options.trust.is_proxy(peer.ip()) {
+            self.bypass_refused(peer);
+            return;
+        }
+        let Ok(seat) = self.seat(peer) else { return };
+        let Some(stream) = Stream::accepted(stream, from.tls.as_ref()) else { return };
+        let until_s = self.now_s() + options.timing.head.as_secs().max(1);
         let index = {
             let state = &mut *self.state.borrow_mut();
-            let (head, is_refused) = (Vec::new(), false);
-            let newcomer = Newcomer { stream, peer, listener, head, until_s, is_refused, seat };
+            let newcomer = Newcomer {
+                stream,
+                peer,
+                awaits_proxy,
+                is_eager: false,
+                listener,
+                head: Vec::new(),
+                until_s,
+                is_refused: false,
+                seat,
+            };
             let entry = state.accepting.newcomers.vacant_entry();
             let index = entry.key();
             let newcomer = entry.insert(newcomer);
             let token = Token(NEWCOMERS + index);
-            if let Err(error) = state.registry.register(&mut newcomer.stream, token, WATCHED) {
+            let socket = newcomer.stream.socket_mut();
+            if let Err(error) = state.registry.register(socket, token, WATCHED) {
                 tracing::error!(%error, "a new connection cannot be watched");
                 state.accepting.newcomers.remove(index);
                 return;
             }
             index
         };
-        self.read_newcomer(index);
+        self.look_at_newcomer(index);
     }
 
     fn read_newcomer(self: &Rc<Self>, index: usize) {
-        let head_max = self.shared.options.limits.request_head;
+        let head_max = self.shared.options().limits.request_head;
         let newcomer = {
             let state = &mut *self.state.borrow_mut();
             let Some(newcomer) = state.accepting.newcomers.get_mut(index) else { return };
-            match newcomer.read(&mut state.read_buffer, head_max) {
+            let mut reading = Reading::Complete;
+            if newcomer.awaits_proxy {
+                reading = newcomer.read_proxy(&mut state.read_buffer);
+                if matches!(reading, Reading::Complete) {
+                    match self.seat(newcomer.peer) {
+                        Ok(seat) => newcomer.seat = seat,
+                        Err(()) => reading = Reading::Lost,
+                    }
+                }
+            }
+            if matches!(reading, Reading::Complete) {
+                reading = newcomer.read(&mut state.read_buffer, head_max);
+            }
+            match reading {
                 Reading::Waits => return,
                 Reading::More => {
-                    state.accepting.eager.push(index);
+                    state.accepting.hurry(index);
                     return;
                 }
                 Reading::Lost => {
@@ -371,11 +506,12 @@ impl Shard {
             self.open_websocket(socket, client, handshake, &subscription, rest);
             return;
         }
-        if let Err(error) = self.state.borrow().registry.deregister(&mut stream) {
+        if let Err(error) = self.state.borrow().registry.deregister(stream.socket_mut()) {
             tracing::debug!(%error, "connection lost before its first request");
             return;
         }
-        self.serve_http(stream.into(), head.into(), (peer, seat), listener);
+        let (socket, session) = stream.into_parts();
+        self.serve_http(socket.into(), session, head.into(), Caller { peer, listener }, seat);
     }
 
     /// Whether the first request is a handshake that can be accepted at once. Everything else,
@@ -385,7 +521,8 @@ impl Shard {
         let mut request = httparse::Request::new(&mut headers);
         let Ok(httparse::Status::Complete(head_length)) = request.parse(head) else { return None };
         // Empty lines before the request count too.
-        if head_length > self.shared.options.limits.request_head {
+        let options = self.shared.options();
+        if head_length > options.limits.request_head {
             return None;
         }
         let header = |name: &str| {
@@ -407,14 +544,14 @@ impl Shard {
             key: header("sec-websocket-key"),
             extensions: header("sec-websocket-extensions"),
         }
-        .accept(&self.shared.options.listeners[listener].routes, self.shared.options.compression)?;
+        .accept(&options.listeners[listener].routes, options.compression)?;
         let subscription = self.shared.handshake_subscription(query).ok()?;
         let forwarded = request
             .headers
             .iter()
-            .filter(|header| header.name.eq_ignore_ascii_case("x-forwarded-for"))
+            .filter(|header| header.name.eq_ignore_ascii_case(options.trust.forwarded.name()))
             .map(|header| std::str::from_utf8(header.value).unwrap_or("?"));
-        let client = self.shared.options.trust.client(peer.ip().to_canonical(), forwarded);
+        let client = options.trust.client(peer.ip().to_canonical(), forwarded);
         Some(Opening { head_length, client, accepted, subscription })
     }
 
@@ -422,7 +559,7 @@ impl Shard {
     /// request.
     pub(crate) fn open_websocket(
         self: &Rc<Self>,
-        (stream, compression): (TcpStream, Compression),
+        (stream, compression): (Stream, Compression),
         client: IpAddr,
         handshake: Handshake,
         subscription: &Subscription,
@@ -450,16 +587,16 @@ impl Shard {
             let Connection::WebSocket(socket) = &mut subscriber.connection else { return };
             let token = Token(key.index());
             let watched = if answer.is_some() {
-                state.registry.reregister(socket.stream_mut(), token, WATCHED)
+                state.registry.reregister(socket.socket_mut(), token, WATCHED)
             } else {
-                state.registry.register(socket.stream_mut(), token, WATCHED)
+                state.registry.register(socket.socket_mut(), token, WATCHED)
             };
             if let Err(error) = watched {
                 tracing::error!(%error, "a new connection cannot be watched");
                 self.remove(state, key);
                 return;
             }
-            let ping_s = socket.ping_period_s(&self.shared.options.timing);
+            let ping_s = socket.ping_period_s(&self.shared.options().timing);
             let greeting = socket.greeting().filter(|_| !subscription.is_rejected);
             state.wheel.add(ping_s, key);
             if let Some(answer) = answer {
@@ -490,6 +627,13 @@ impl Shard {
             self.close(state, key, reason);
         }
     }
+}
+
+/// Whose HTTP connection it is.
+pub(crate) struct Caller {
+    pub(crate) peer: SocketAddr,
+    /// The place of its listener in the options.
+    pub(crate) listener: usize,
 }
 
 /// How far the handshake of a connection is.

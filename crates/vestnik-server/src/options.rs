@@ -1,7 +1,8 @@
 //! What the network edge needs to know; checked by whoever fills it in.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use vestnik_core::Expiry;
@@ -9,6 +10,7 @@ use vestnik_core::tenant::Tenant;
 use vestnik_hub::OutboxLimits;
 
 use crate::route::Routes;
+use crate::tls::Tls;
 use crate::trust::Trust;
 
 /// One address to listen at.
@@ -22,6 +24,12 @@ pub struct Listener {
     pub backlog: u32,
     /// What is served there.
     pub routes: Routes,
+    /// What its connections are encrypted with; `None`: nothing.
+    pub tls: Option<Tls>,
+    /// Whether its connections begin with a PROXY header; then they come from `trust.proxies` alone.
+    pub proxy_protocol: bool,
+    /// A socket that listens there already, opened by whoever started the process.
+    pub inherited: Option<Arc<TcpListener>>,
 }
 
 /// Sizes and counts; all are at least 1.

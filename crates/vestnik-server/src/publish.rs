@@ -24,18 +24,18 @@ impl Shared {
     /// shows one. `None`: its ids are missing, malformed or wrongly signed.
     pub(crate) fn client_author(&self, raw_query: &str) -> Option<Option<ChannelId>> {
         let query = Query::parse(raw_query);
-        let items_max = self.options.limits.channels_per_request;
+        let items_max = self.options().limits.channels_per_request;
         let list = ChannelList::parse(query.channel_id()?.ok()?, items_max).ok()?;
         let now_s = self.hub.clock().unix_s();
         Some(list.authorise(&self.tenant().keys, Trust::Client, now_s).ok()?.author())
     }
 
     fn request_limits(&self) -> RequestLimits {
-        let limits = &self.options.limits;
+        let limits = &self.options().limits;
         RequestLimits {
             messages: limits.messages_per_request,
             channels: limits.channels_per_request,
-            expiry: self.options.message_ttl,
+            expiry: self.options().message_ttl,
             ..RequestLimits::default()
         }
     }
@@ -82,10 +82,10 @@ impl Shard {
             }
         };
         let expiry = match publish.expiry {
-            Some(header) => parse_expiry(header, self.shared.options.message_ttl),
+            Some(header) => parse_expiry(header, self.shared.options().message_ttl),
             None => {
                 let expiry = self.shared.tenant().missing_expiry.expiry();
-                expiry.min(self.shared.options.message_ttl)
+                expiry.min(self.shared.options().message_ttl)
             }
         };
         let draft = Draft {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use vestnik_hub::{Hub, ShardNumber};
@@ -66,7 +67,7 @@ impl Server {
         let admission = Admission::new(limits.connections, limits.connections_per_address);
         let shared = Arc::new(Shared {
             accepted: Arc::new(Admission::new(limits.connections, limits.connections_per_address)),
-            options,
+            options: ArcSwap::from_pointee(options),
             admission,
             hub,
             commands: commands.into(),
@@ -125,6 +126,39 @@ impl Server {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Puts other options in force, for what begins from now on; no connection is closed. Listeners
+    /// keep their places, names, addresses and routes: only their certificates change, and those
+    /// only where there were some. Connections per address are counted only if they were at the
+    /// start.
+    pub fn reload(&self, mut options: Options) {
+        let before = self.shared.options();
+        let after = std::mem::take(&mut options.listeners).into_iter();
+        let mut after = after.map(|listener| listener.tls).collect::<Vec<_>>().into_iter();
+        options.listeners = before.listeners.clone();
+        for listener in &mut options.listeners {
+            let tls = after.next().flatten();
+            if listener.tls.is_some() && tls.is_some() {
+                listener.tls = tls;
+            }
+        }
+        let limits = &options.limits;
+        for admission in [&self.shared.admission, &*self.shared.accepted] {
+            admission.set_limits(limits.connections, limits.connections_per_address);
+        }
+        self.shared.options.store(Arc::new(options));
+    }
+
+    /// Asks every shard for a sign of life. Not cancel safe in that nobody hears the answers then.
+    pub async fn responds(&self) {
+        for commands in &self.shared.commands {
+            let (answer, answered) = oneshot::channel();
+            // A shard that is gone is told of by `failed`.
+            if commands.send(Command::Respond(answer)).await.is_ok() {
+                let _ = answered.await;
+            }
+        }
     }
 
     /// Waits until a thread of the server has ended although nobody stopped it: its connections are

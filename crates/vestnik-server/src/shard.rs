@@ -99,7 +99,7 @@ impl Shard {
         let poll = mio::Poll::new()?;
         let registry = poll.registry().try_clone()?;
         let accepting = Accepting::new(listeners, &registry)?;
-        let outbox = shared.options.limits.outbox;
+        let outbox = shared.options().limits.outbox;
         let state = State {
             subscribers: Subscribers::new(number, Arc::clone(shared.hub.announcer()), outbox),
             accepting,
@@ -318,6 +318,7 @@ impl Shard {
         let now_s = self.now_s();
         {
             let state = &mut *self.state.borrow_mut();
+            state.subscribers.set_limits(self.shared.options().limits.outbox);
             let mut due = Vec::new();
             state.wheel.advance(now_s, |_, key| due.push(key));
             for key in due {
@@ -339,7 +340,7 @@ impl Shard {
         match &mut subscriber.connection {
             Connection::WebSocket(socket) => {
                 let unix_s = self.shared.hub.clock().unix_s();
-                match socket.deadline(now_s, unix_s, &self.shared.options.timing) {
+                match socket.deadline(now_s, unix_s, &self.shared.options().timing) {
                     crate::transport::Deadline::Later(delay_s) => state.wheel.add(delay_s, key),
                     crate::transport::Deadline::Close(reason) => self.close(state, key, reason),
                     crate::transport::Deadline::Ping(frame, next_s) => {
@@ -373,12 +374,12 @@ impl Shard {
         if let Some(receiver) = counted
             && matches!(receiver, Receiver::User(_))
         {
-            if count > self.shared.options.limits.connections_per_user {
+            if count > self.shared.options().limits.connections_per_user {
                 self.shared.metrics().increment(Metric::Evicted);
                 self.refuse_later(state, key);
             }
         } else if let Some(receiver) = counted
-            && count > self.shared.options.limits.connections_per_channel
+            && count > self.shared.options().limits.connections_per_channel
         {
             let evictions = &self.shared.evictions;
             let is_chase =
@@ -415,7 +416,7 @@ impl Shard {
     async fn evict_earliest(self: Rc<Self>, receiver: Receiver) {
         /// Each try in vain means that somebody else closed one.
         const TRIES: usize = 1000;
-        let limit = self.shared.options.limits.connections_per_channel;
+        let limit = self.shared.options().limits.connections_per_channel;
         for _ in 0..TRIES {
             if self.shared.hub.announcer().counted(receiver) <= limit {
                 return;
@@ -462,6 +463,10 @@ impl Shard {
                 }
                 // Nobody waits for the answer any more: nothing to do.
                 let _ = answer.send(counted);
+            }
+            Command::Respond(answer) => {
+                // Nobody waits for the answer any more: nothing to do.
+                let _ = answer.send(());
             }
         }
     }
@@ -597,7 +602,7 @@ impl Shard {
         self.tasks.close();
         // Every shard has its part of the connections, and closes them at the same time.
         let shards = u32::try_from(self.shared.commands.len()).unwrap_or(1);
-        Drain::new(sockets, self.shared.options.timing.drain * shards)
+        Drain::new(sockets, self.shared.options().timing.drain * shards)
     }
 
     /// One step of the end; `true` when everything is closed or time is up.

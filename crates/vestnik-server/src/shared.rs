@@ -1,10 +1,12 @@
 //! What all shards of a server share, and what they ask each other.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use arc_swap::{ArcSwap, Guard};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use vestnik_core::Receiver;
@@ -17,7 +19,7 @@ use crate::options::Options;
 
 /// What all shards share.
 pub(crate) struct Shared {
-    pub(crate) options: Options,
+    pub(crate) options: ArcSwap<Options>,
     pub(crate) hub: Arc<Hub>,
     /// Subscribers.
     pub(crate) admission: Admission,
@@ -38,12 +40,42 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn tenant(&self) -> &Tenant {
-        &self.options.tenant
+    /// The options in force. They may change at any time: whoever needs several of them together asks
+    /// once. Not to be kept over an `await`.
+    pub(crate) fn options(&self) -> Guard<Arc<Options>> {
+        self.options.load()
+    }
+
+    /// The default tenant as it is in force.
+    pub(crate) fn tenant(&self) -> CurrentTenant {
+        CurrentTenant(self.options())
+    }
+
+    /// Whether a caller without trust may be warned of: anybody can be one at any rate, so only one in
+    /// a minute is.
+    pub(crate) fn may_warn_of_distrust(&self) -> bool {
+        const SAY_AGAIN_S: u64 = 60;
+        let now_s = self.hub.clock().unix_s();
+        let is_due = now_s >= self.distrust_said.load(Ordering::Relaxed) + SAY_AGAIN_S;
+        if is_due {
+            self.distrust_said.store(now_s, Ordering::Relaxed);
+        }
+        is_due
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
         self.hub.metrics()
+    }
+}
+
+/// The default tenant at the moment it was asked for.
+pub(crate) struct CurrentTenant(Guard<Arc<Options>>);
+
+impl Deref for CurrentTenant {
+    type Target = Tenant;
+
+    fn deref(&self) -> &Tenant {
+        &self.0.tenant
     }
 }
 
@@ -54,6 +86,8 @@ pub(crate) enum Command {
     /// Close this connection: its channel has too many. Answers whether it still counted; if not,
     /// somebody else's eviction was faster.
     Evict(SubscriberKey, oneshot::Sender<bool>),
+    /// Are you there?
+    Respond(oneshot::Sender<()>),
 }
 
 /// How often each channel had to evict lately (README D12).

@@ -31,7 +31,7 @@ impl Shard {
                 Some(list)
             });
         let Some(list) = list else { return respond::refused("4017: No channels found.") };
-        if list.items().len() > shared.options.limits.channels_per_request {
+        if list.items().len() > shared.options().limits.channels_per_request {
             return respond::refused("4018: Request exceeded the maximum number of channels.");
         }
         shared.hub.stats().count_request(RequestKind::ChannelStats);
@@ -116,20 +116,20 @@ impl Shared {
     /// The statistics of this process, as the only member of an array.
     pub(crate) fn server_stats(&self) -> String {
         let today = self.hub.stats().today();
-        let limits = &self.options.limits;
+        let limits = &self.options().limits;
         let stats = ServerStats {
             pid: std::process::id(),
             date: self.hub.clock().unix_ms(),
-            process_unique_id: &self.options.process_unique_id,
+            process_unique_id: &self.options().process_unique_id,
             channels: self.hub.announcer().private_channels(),
             limits: StatsLimits {
                 max_payload: limits.max_payload,
                 max_conn_per_channel: limits.connections_per_channel,
                 max_messages_per_request: limits.messages_per_request,
                 max_channels_per_request: limits.channels_per_request,
-                other: &self.options.other_limits,
+                other: &self.options().other_limits,
             },
-            cluster_mode: self.options.cluster_mode,
+            cluster_mode: self.options().cluster_mode,
             websockets: self.metrics().get(Metric::ConnectionsWebSocket),
             pollings: self.metrics().get(Metric::ConnectionsPolling),
             daily: Daily {

@@ -58,7 +58,7 @@ impl Shared {
         }
         let refused = SubscriptionRefused::Channels;
         let Some(Ok(list)) = query.channel_id() else { return Err(refused) };
-        let items_max = self.options.limits.channels_per_request;
+        let items_max = self.options().limits.channels_per_request;
         let Ok(list) = ChannelList::parse(list, items_max) else { return Err(refused) };
         let now_s = self.hub.clock().unix_s();
         let authorised = list.authorise(&self.tenant().keys, Trust::Client, now_s);
@@ -107,7 +107,7 @@ impl Shared {
             (None, Some(public)) => Author::Client(public),
             (None, None) => Author::Unnamed,
         };
-        let grace_s = self.options.timing.token_grace.as_secs();
+        let grace_s = self.options().timing.token_grace.as_secs();
         Ok(Subscription {
             receivers,
             counted: user.map(Receiver::User).or(private),

@@ -5,9 +5,9 @@ use std::io::Write;
 use vestnik_core::tenant::MissingExpiry;
 
 use crate::config::{
-    Config, ConfigArgs, History, HistoryEngine, HistorySync, KeySource, KeySummary, Listener,
-    LoadKeysError, LogFormat, LogLevel, Network, Routes, Sources, Warning, options_page, show_date,
-    show_size, show_time,
+    Config, ConfigArgs, ForwardedHeader, History, HistoryEngine, HistorySync, KeySource,
+    KeySummary, Listener, LoadKeysError, LogFormat, LogLevel, Network, Routes, Sources, Warning,
+    options_page, show_date, show_size, show_time,
 };
 use crate::keygen::KeyFileError;
 
@@ -40,6 +40,7 @@ fn print_check(sources: &Sources, out: &mut impl Write) -> anyhow::Result<()> {
     let files = if files.is_empty() { "no file, only defaults".into() } else { files.join(", ") };
     writeln!(out, "configuration: {files}")?;
     print_listeners(&config, out)?;
+    print_certificates(&config, out)?;
     print_publishing(&config, out)?;
     print_keys(&config, out)?;
     print_history(&config.history, &config.data_dir.display().to_string(), out)?;
@@ -99,8 +100,21 @@ fn print_listeners(config: &Config, out: &mut impl Write) -> anyhow::Result<()> 
     Ok(())
 }
 
+fn print_certificates(config: &Config, out: &mut impl Write) -> anyhow::Result<()> {
+    if config.certificates.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "certificates:")?;
+    for certificate in &config.certificates {
+        writeln!(out, "  {}", certificate.describe())?;
+    }
+    Ok(())
+}
+
 fn listener_line(listener: &Listener) -> String {
-    let Listener { name, address, backlog, routes } = listener;
+    let Listener { name, address, backlog, routes, proxy_protocol, .. } = listener;
+    let tls = if listener.tls.is_some() { ", TLS" } else { "" };
+    let proxied = if *proxy_protocol { ", PROXY header required" } else { "" };
     let routes = match routes {
         Routes::Standard => "all routes".to_owned(),
         Routes::Only(prefixes) => {
@@ -118,7 +132,7 @@ fn listener_line(listener: &Listener) -> String {
         }
     };
     let name = if *name == address.to_string() { String::new() } else { format!(" ({name})") };
-    format!("{address}{name}: {routes}; backlog {backlog}")
+    format!("{address}{name}{tls}{proxied}: {routes}; backlog {backlog}")
 }
 
 fn names(networks: &[Network]) -> String {
@@ -135,7 +149,11 @@ fn print_publishing(config: &Config, out: &mut impl Write) -> anyhow::Result<()>
     if trusted.path_secret.is_some() {
         writeln!(out, "  publishing also from anywhere with the secret in the path")?;
     }
-    writeln!(out, "  X-Forwarded-For is believed from {}", names(&trusted.proxies))?;
+    let header = match trusted.forwarded {
+        ForwardedHeader::XForwardedFor => "X-Forwarded-For",
+        ForwardedHeader::Forwarded => "Forwarded",
+    };
+    writeln!(out, "  {header} is believed from {}", names(&trusted.proxies))?;
     let missing = match config.missing_expiry {
         MissingExpiry::Volatile => "reaches who is connected and is not stored",
         MissingExpiry::KeepDay => "is kept for a day",

@@ -4,6 +4,7 @@
 //! run and told with its path; nothing is guessed. Files whose names end in `.json` are those of the
 //! originals (`config/import.rs`), all others are `vestnik.toml`.
 
+mod certificates;
 mod document;
 mod import;
 mod keys;
@@ -15,19 +16,21 @@ mod value;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use vestnik_core::Secret;
 use vestnik_core::sign::{Algorithm, Key, KeyRing};
 use vestnik_core::tenant::MissingExpiry;
 
+pub(crate) use certificates::LoadedCertificate;
 pub(crate) use document::options as options_page;
 pub(crate) use keys::{KeySource, KeySummary, LoadKeysError, Security, Strictness};
 pub(crate) use layer::{Place, Problem};
-pub(crate) use value::{show_date, show_size, show_time};
-pub(crate) use vestnik_server::Network;
+pub(crate) use value::{WrittenCertificate, show_date, show_size, show_time};
+pub(crate) use vestnik_server::{ForwardedHeader, Network};
 
 use import::Import;
 use keys::PoorKey;
@@ -59,6 +62,10 @@ pub(crate) struct Config {
     pub(crate) history: History,
     /// What is logged.
     pub(crate) log: Log,
+    /// Every certificate that a listener names.
+    pub(crate) certificates: Vec<LoadedCertificate>,
+    /// What all this was made from.
+    layers: Arc<Layers>,
 }
 
 /// Sockets and threads.
@@ -74,6 +81,8 @@ pub(crate) struct Server {
     pub(crate) drain_per_10000: Duration,
     /// Whether WebSocket messages are compressed for clients that offer it.
     pub(crate) compression: bool,
+    /// How often files are looked at for changes; zero: never.
+    pub(crate) watch: Duration,
     /// Whether an imported file says that it is one process of a cluster; statistics show it.
     pub(crate) cluster_mode: bool,
     /// Members of `limits` in imported files that mean nothing here; statistics repeat them.
@@ -81,7 +90,7 @@ pub(crate) struct Server {
 }
 
 /// One socket that takes connections.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Listener {
     /// Its name in the log.
     pub(crate) name: String,
@@ -91,6 +100,50 @@ pub(crate) struct Listener {
     pub(crate) backlog: u32,
     /// What it answers.
     pub(crate) routes: Routes,
+    /// The certificates of a listener with TLS, the default one first.
+    pub(crate) tls: Option<Vec<WrittenCertificate>>,
+    /// Whether its connections begin with a PROXY header.
+    pub(crate) proxy_protocol: bool,
+    /// The socket, when whoever started the program opened it.
+    pub(crate) inherited: Option<Arc<TcpListener>>,
+}
+
+impl Listener {
+    /// `http` or `https`.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// Whether it is the same listener as `other`, certificates aside.
+    fn is_same(&self, other: &Self) -> bool {
+        (
+            &self.name,
+            self.address,
+            self.backlog,
+            &self.routes,
+            self.tls.is_some(),
+            self.proxy_protocol,
+        ) == (
+            &other.name,
+            other.address,
+            other.backlog,
+            &other.routes,
+            other.tls.is_some(),
+            other.proxy_protocol,
+        )
+    }
+}
+
+/// A listening socket that the process was started with.
+#[derive(Clone, Debug)]
+pub(crate) struct InheritedSocket {
+    /// What it is for: with `https` or `tls` in its name it is encrypted, with `proxy` its connections
+    /// begin with a PROXY header.
+    pub(crate) name: String,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// Itself.
+    pub(crate) socket: Arc<TcpListener>,
 }
 
 /// Which paths a listener answers.
@@ -120,8 +173,10 @@ pub(crate) struct RoutePrefixes {
 pub(crate) struct Trusted {
     /// Callers that may use trusted routes.
     pub(crate) allow: Vec<Network>,
-    /// Peers whose `X-Forwarded-For` is believed.
+    /// Peers whose word on the caller is believed.
     pub(crate) proxies: Vec<Network>,
+    /// Where they write it.
+    pub(crate) forwarded: ForwardedHeader,
     /// Path segment that admits a publisher from anywhere.
     pub(crate) path_secret: Option<Secret<String>>,
 }
@@ -320,6 +375,8 @@ pub(crate) struct Sources {
     pub(crate) flags: Vec<(String, String)>,
     /// Folder to keep data in unless told.
     pub(crate) data_dir: PathBuf,
+    /// Sockets that the process was started with.
+    pub(crate) inherited: Vec<InheritedSocket>,
 }
 
 /// Flags of every command that reads the configuration.
@@ -375,6 +432,7 @@ impl ConfigArgs {
                 std::env::var_os("STATE_DIRECTORY").map(PathBuf::from),
                 Path::new("/var/lib/vestnik"),
             ),
+            inherited: Vec::new(),
         }
     }
 }
@@ -421,7 +479,9 @@ impl Config {
         let mut build = Build { layers: &layers, problems, warnings: imported.warnings };
         build.warn_of_visible_secrets();
         let mut listeners = imported.listeners;
-        build.listeners(&mut listeners);
+        build.listeners(&mut listeners, &sources.inherited);
+        let mut certificates = imported.certificates;
+        build.certificates(&listeners, &mut certificates);
         let config = Self {
             files,
             data_dir: build.data_dir(&sources.data_dir),
@@ -442,12 +502,53 @@ impl Config {
                 public_url: build.public_url(),
                 drain_per_10000: layers.time("server.drain"),
                 compression: layers.flag("server.compression"),
+                watch: layers.time("server.watch"),
                 cluster_mode: imported.cluster_mode,
                 other_limits: imported.other_limits,
             },
+            certificates,
+            layers: Arc::new(Layers::defaults()),
         };
         let Build { problems, warnings, .. } = build;
+        let config = Self { layers: Arc::new(layers), ..config };
         if problems.is_empty() { Ok((config, warnings)) } else { Err(ConfigErrors { problems }) }
+    }
+
+    /// What differs from `before` and counts only from the next start: paths of settings.
+    pub(crate) fn needs_restart(&self, before: &Self) -> Vec<&'static str> {
+        let changed = self.layers.changed_from(&before.layers);
+        let mut paths: Vec<_> =
+            changed.iter().filter(|it| !it.is_live()).map(|it| it.path).collect();
+        let (now, then) = (&self.server.listeners, &before.server.listeners);
+        let are_same = now.len() == then.len() && now.iter().zip(then).all(|(a, b)| a.is_same(b));
+        if !are_same && !paths.iter().any(|path| path.starts_with("server.")) {
+            paths.push("servers");
+        }
+        let counts = |it: &Self| it.limits.connections_per_address < it.limits.connections;
+        if counts(self) && !counts(before) {
+            paths.push("limits.connections_per_address");
+        }
+        paths
+    }
+
+    /// What differs from `before` and counts at once: paths of settings.
+    pub(crate) fn changed_live(&self, before: &Self) -> Vec<&'static str> {
+        let changed = self.layers.changed_from(&before.layers);
+        changed.iter().filter(|it| it.is_live()).map(|it| it.path).collect()
+    }
+
+    /// The files a change of which changes what is in force.
+    pub(crate) fn watched_files(&self) -> BTreeSet<PathBuf> {
+        let mut files: BTreeSet<_> = self.files.iter().cloned().collect();
+        for LoadedCertificate { files: WrittenCertificate { certificate, key }, .. } in
+            &self.certificates
+        {
+            files.extend([certificate.clone(), key.clone()]);
+        }
+        if let KeySource::File { path, .. } = &self.security.keys {
+            files.insert(path.clone());
+        }
+        files
     }
 }
 
@@ -561,22 +662,67 @@ impl Build<'_> {
         }
     }
 
-    /// Adds the listeners of `server.listen` to the imported ones and checks them all.
-    fn listeners(&mut self, listeners: &mut Vec<Listener>) {
-        let backlog = u32::try_from(self.layers.number("server.backlog")).unwrap_or(1024);
-        let Value::Addresses(addresses) = self.layers.value("server.listen") else {
-            unreachable!("server.listen is a list of addresses in the table");
-        };
-        if listeners.is_empty() || self.layers.rank("server.listen") > Rank::Default {
-            listeners.extend(addresses.iter().map(|address| Listener {
-                name: address.to_string(),
-                address: *address,
-                backlog,
-                routes: Routes::Standard,
-            }));
+    fn addresses(&self, path: &str) -> Vec<SocketAddr> {
+        match self.layers.value(path) {
+            Value::Addresses(addresses) => addresses.clone(),
+            _ => unreachable!("{path} is a list of addresses in the table"),
         }
+    }
+
+    fn written_certificates(&self) -> Vec<WrittenCertificate> {
+        match self.layers.value("tls.certificates") {
+            Value::Certificates(certificates) => certificates.clone(),
+            _ => unreachable!("tls.certificates is a list of certificates in the table"),
+        }
+    }
+
+    /// Adds inherited sockets and the listeners of `server.listen` and `server.listen_tls` to the
+    /// imported ones and checks them all.
+    fn listeners(&mut self, listeners: &mut Vec<Listener>, inherited: &[InheritedSocket]) {
+        let backlog = u32::try_from(self.layers.number("server.backlog")).unwrap_or(1024);
+        let listener = |name: String, address: SocketAddr| Listener {
+            name,
+            address,
+            backlog,
+            routes: Routes::Standard,
+            tls: None,
+            proxy_protocol: false,
+            inherited: None,
+        };
+        let certificates = self.written_certificates();
+        for InheritedSocket { name, address, socket } in inherited {
+            let is_tls = name.contains("https") || name.contains("tls");
+            listeners.push(Listener {
+                tls: is_tls.then(|| certificates.clone()),
+                proxy_protocol: name.contains("proxy"),
+                inherited: Some(Arc::clone(socket)),
+                ..listener(name.clone(), *address)
+            });
+        }
+        if listeners.is_empty() || self.layers.rank("server.listen") > Rank::Default {
+            let plain = self.addresses("server.listen").into_iter();
+            listeners.extend(plain.map(|address| listener(address.to_string(), address)));
+        }
+        let encrypted = self.addresses("server.listen_tls").into_iter();
+        listeners.extend(encrypted.map(|address| Listener {
+            tls: Some(certificates.clone()),
+            ..listener(address.to_string(), address)
+        }));
         if listeners.is_empty() {
             self.problem("server.listen", "must name at least one address");
+        }
+        for address in self.addresses("server.proxy_protocol") {
+            let mut is_known = false;
+            for listener in listeners.iter_mut().filter(|it| it.address == address) {
+                listener.proxy_protocol = true;
+                is_known = true;
+            }
+            if !is_known {
+                let text = format!(
+                    "{address} is not listened on: repeat an address of `server.listen` or `server.listen_tls`"
+                );
+                self.problem("server.proxy_protocol", text);
+            }
         }
         let mut seen = BTreeSet::new();
         for listener in listeners.iter().filter(|it| it.address.port() != 0) {
@@ -584,6 +730,29 @@ impl Build<'_> {
                 let text = format!("{} is listened on twice", listener.address);
                 self.problem("server.listen", text);
             }
+        }
+    }
+
+    /// Reads the certificates of `tls.certificates`, and sees to it that every listener that needs one
+    /// has one.
+    fn certificates(&mut self, listeners: &[Listener], loaded: &mut Vec<LoadedCertificate>) {
+        for (index, files) in self.written_certificates().iter().enumerate() {
+            match certificates::load(files) {
+                Ok(certificate) => loaded.push(certificate),
+                Err(text) => {
+                    self.problem("tls.certificates", format!("certificate {}: {text}", index + 1));
+                }
+            }
+        }
+        for certificate in loaded.iter() {
+            if let Some(text) = certificate.warning() {
+                self.warn("tls.certificates", text);
+            }
+        }
+        let lacking = listeners.iter().find(|it| it.tls.as_ref().is_some_and(Vec::is_empty));
+        if let Some(listener) = lacking {
+            let text = format!("must name a certificate for {}", listener.name);
+            self.problem("tls.certificates", text);
         }
     }
 
@@ -738,7 +907,7 @@ impl Build<'_> {
         }
         let proxies = self.networks("trusted.proxies");
         if proxies.iter().any(|network| network.is_everyone()) {
-            self.warn("trusted.proxies", "everybody may claim any address by `X-Forwarded-For`");
+            self.warn("trusted.proxies", "everybody may claim any address");
         }
         let secret = self.layers.text("trusted.path_secret").to_owned();
         let plain = secret.bytes().all(|it| it.is_ascii_alphanumeric() || b"_-".contains(&it));
@@ -747,7 +916,11 @@ impl Build<'_> {
             self.problem("trusted.path_secret", "must be 16 to 128 characters of A-Z a-z 0-9 _ -");
         }
         let path_secret = (!secret.is_empty()).then(|| Secret::new(secret));
-        Trusted { allow, proxies, path_secret }
+        let forwarded = match self.layers.text("trusted.forwarded") {
+            "forwarded" => ForwardedHeader::Forwarded,
+            _ => ForwardedHeader::XForwardedFor,
+        };
+        Trusted { allow, proxies, forwarded, path_secret }
     }
 
     fn limits(&mut self) -> Limits {

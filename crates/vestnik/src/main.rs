@@ -12,6 +12,7 @@ mod publish;
 mod serve;
 mod sign;
 mod summary;
+mod systemd;
 
 use std::io::Write as _;
 use std::process::ExitCode;

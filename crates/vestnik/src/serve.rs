@@ -1,11 +1,16 @@
 //! `vestnik serve`: builds every part once, in order; takes them down in reverse.
 
+mod reload;
+
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 use vestnik_core::metric::Metrics;
 use vestnik_core::sign::KeyRing;
 use vestnik_core::tenant::Tenant;
@@ -14,7 +19,8 @@ use vestnik_hub::engine::{DiskOptions, Engine, HistoryLimits, OpenError, Sync};
 use vestnik_hub::presence::Loaded;
 use vestnik_hub::{Announcer, Hub, OutboxLimits, Presence};
 use vestnik_server::{
-    Limits, Listener, Options, Route, Routes, Server, StartError, Timing, Trust, UserPublishing,
+    Limits, Listener, Options, Route, Routes, Server, StartError, Tickets, Timing, Tls, Trust,
+    UserPublishing,
 };
 
 use crate::config::{
@@ -22,6 +28,8 @@ use crate::config::{
 };
 use crate::failure::Failure;
 use crate::summary;
+use crate::systemd::{self, State};
+use reload::Reloader;
 
 /// Arguments of `vestnik serve`.
 #[derive(Debug, clap::Args)]
@@ -33,8 +41,10 @@ pub(crate) struct ServeArgs {
 
 /// Serves until the process is told to stop.
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
-    let (config, warnings) = Config::load(&args.configuration.sources())?;
-    start_log(&config.log);
+    let mut sources = args.configuration.sources();
+    sources.inherited = systemd::sockets(&sources.environment)?;
+    let (config, warnings) = Config::load(&sources)?;
+    let set_log_level = start_log(&config.log);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -45,6 +55,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let engine = open_engine(&config, &announcer, &clock, &metrics)?;
     let presence = Arc::new(Presence::new(clock.clone(), config.timing.presence_grace));
     load_last_seen(&config, &presence)?;
+    let tickets = open_tickets(&config, &clock);
     let hub = Hub::new(Arc::clone(&engine), announcer, metrics, Arc::clone(&presence), clock);
     let hub = Arc::new(hub);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -52,42 +63,108 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         .build()
         .context("cannot watch for signals")?;
     // Signals are caught before the first connection, so that none finds the process unprepared.
-    let mut stop = runtime.block_on(async { StopSignals::new() })?;
-    let mut server = Server::start(options(&config, keys), hub).map_err(explain_start)?;
+    let mut signals = runtime.block_on(async { Signals::new() })?;
+    let options = options(&config, keys, &tickets);
+    let mut server = Server::start(options, hub).map_err(explain_start)?;
     summary::print(&config, server.addresses());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), addresses = ?server.addresses(), "serving");
-    let failed = runtime.block_on(async {
-        tokio::select! {
-            signal = stop.wait() => {
-                tracing::info!(signal, "stopping");
-                false
-            }
-            () = server.failed() => true,
-        }
-    });
-    if failed {
-        tracing::error!("a thread of the server has failed; stopping, to be started again");
-    }
+    systemd::tell(State::Ready);
+    let mut reloader = Reloader::new(sources, config, Arc::clone(&tickets), set_log_level);
+    let ended = runtime.block_on(watch_over(&server, &mut signals, &mut reloader, &tickets));
+    systemd::tell(State::Stopping);
     server.stop();
-    if let Err(error) = presence.save(&last_seen(&config)) {
+    if let Err(error) = presence.save(&last_seen(reloader.config())) {
         tracing::error!(%error, "times of last seen not saved");
     }
     engine.close();
     tracing::info!("stopped");
-    anyhow::ensure!(!failed, "a thread of the server has failed");
+    anyhow::ensure!(ended == Ended::Told, "a thread of the server has failed");
     Ok(())
 }
 
-/// The signals that end the process.
-struct StopSignals {
+/// Why serving is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// The process was told to stop.
+    Told,
+    /// A thread has failed.
+    Failed,
+}
+
+/// Does what is to be done beside serving, until that is over.
+async fn watch_over(
+    server: &Server,
+    signals: &mut Signals,
+    reloader: &mut Reloader,
+    tickets: &Tickets,
+) -> Ended {
+    const TICKETS: Duration = Duration::from_secs(60);
+    let watch = reloader.config().server.watch;
+    let mut looks = tokio::time::interval(if watch.is_zero() { TICKETS } else { watch });
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut renewals = tokio::time::interval(TICKETS);
+    let mut signs_of_life = std::pin::pin!(show_signs_of_life(server));
+    loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::HangUp => reloader.reload(server, "SIGHUP"),
+                Signal::Stop(signal) => {
+                    tracing::info!(signal, "stopping");
+                    return Ended::Told;
+                }
+            },
+            () = server.failed() => {
+                tracing::error!("a thread of the server has failed; stopping, to be started again");
+                return Ended::Failed;
+            }
+            _ = looks.tick(), if !watch.is_zero() => reloader.look(server),
+            _ = renewals.tick() => renew(tickets),
+            () = &mut signs_of_life => {}
+        }
+    }
+}
+
+/// Tells systemd's watchdog, for ever, as long as every thread of the server answers.
+async fn show_signs_of_life(server: &Server) {
+    let Some(period) = systemd::watchdog_period() else { return std::future::pending().await };
+    loop {
+        server.responds().await;
+        systemd::tell(State::Alive);
+        tokio::time::sleep(period).await;
+    }
+}
+
+/// The keys of session tickets: kept beside the history if anything is encrypted at all.
+fn open_tickets(config: &Config, clock: &Clock) -> Arc<Tickets> {
+    if config.certificates.is_empty() {
+        return Arc::new(Tickets::in_memory(clock.clone()));
+    }
+    if let Err(error) = crate::keygen::make_folder(&config.data_dir) {
+        tracing::debug!(%error, "data folder not made");
+    }
+    let tickets = Tickets::open(config.data_dir.join("tls-tickets.key"), clock.clone());
+    renew(&tickets);
+    Arc::new(tickets)
+}
+
+fn renew(tickets: &Tickets) {
+    if let Err(error) = tickets.renew() {
+        let error = anyhow::Error::from(error);
+        tracing::warn!(error = format!("{error:#}"), "session tickets do not outlive the process");
+    }
+}
+
+/// The signals that end the process or have it read its configuration again.
+struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
     /// Does not end it: caught, a write over the limit of file sizes (`ulimit -f`) fails and is
     /// answered like one to a full disk (README D6).
     _file_size: tokio::signal::unix::Signal,
 }
 
-impl StopSignals {
+impl Signals {
     fn new() -> anyhow::Result<Self> {
         /// `SIGXFSZ` of Linux.
         const FILE_SIZE: i32 = 25;
@@ -96,37 +173,63 @@ impl StopSignals {
         Ok(Self {
             terminate: catch(SignalKind::terminate())?,
             interrupt: catch(SignalKind::interrupt())?,
+            hang_up: catch(SignalKind::hangup())?,
             _file_size: catch(SignalKind::from_raw(FILE_SIZE))?,
         })
     }
 
-    async fn wait(&mut self) -> &'static str {
+    /// Waits for the next one. Cancel safe.
+    async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => Signal::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Signal::Stop("SIGINT"),
+            _ = self.hang_up.recv() => Signal::HangUp,
         }
     }
 }
 
-fn start_log(log: &config::Log) {
-    let level = match log.level {
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug)]
+enum Signal {
+    /// End; the name of the signal.
+    Stop(&'static str),
+    /// Read the configuration again.
+    HangUp,
+}
+
+/// Changes the least important lines that are logged.
+type SetLogLevel = Box<dyn Fn(LogLevel)>;
+
+fn level_filter(level: LogLevel) -> LevelFilter {
+    match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
-    };
-    let lines = tracing_subscriber::fmt()
-        .with_max_level(level)
+    }
+}
+
+fn start_log(log: &config::Log) -> SetLogLevel {
+    let (filter, handle) = tracing_subscriber::reload::Layer::new(level_filter(log.level));
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         // Otherwise a full disk or a closed pipe behind standard error would be reported there, and
         // failing to do so ends the thread that wrote the line (W-37).
         .log_internal_errors(false)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal());
+    let all = tracing_subscriber::registry().with(filter);
     match log.format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
+        LogFormat::Text => all.with(lines).init(),
+        LogFormat::Json => all.with(lines.json().flatten_event(true)).init(),
+    }
+    Box::new(move |level| set_level(handle.reload(level_filter(level))))
+}
+
+fn set_level(result: Result<(), tracing_subscriber::reload::Error>) {
+    if let Err(error) = result {
+        tracing::error!(%error, "log level not changed");
     }
 }
 
@@ -211,7 +314,7 @@ fn explain(error: anyhow::Error, hint: impl Into<String>) -> anyhow::Error {
 }
 
 /// The part of the configuration that the network edge is told.
-fn options(config: &Config, keys: KeyRing) -> Options {
+fn options(config: &Config, keys: KeyRing, tickets: &Arc<Tickets>) -> Options {
     let limits = &config.limits;
     let timing = &config.timing;
     let listeners = config.server.listeners.iter().map(|listener| Listener {
@@ -219,12 +322,16 @@ fn options(config: &Config, keys: KeyRing) -> Options {
         address: listener.address,
         backlog: listener.backlog,
         routes: routes(&listener.routes),
+        tls: tls(config, listener, tickets),
+        proxy_protocol: listener.proxy_protocol,
+        inherited: listener.inherited.clone(),
     });
     Options {
         listeners: listeners.collect(),
         trust: Trust {
             allow: config.trusted.allow.clone(),
             proxies: config.trusted.proxies.clone(),
+            forwarded: config.trusted.forwarded,
             path_secret: config.trusted.path_secret.clone(),
         },
         limits: Limits {
@@ -265,6 +372,16 @@ fn options(config: &Config, keys: KeyRing) -> Options {
         other_limits: config.server.other_limits.clone(),
         process_unique_id: process_unique_id(),
     }
+}
+
+/// The encryption of a listener, if it has any.
+fn tls(config: &Config, listener: &config::Listener, tickets: &Arc<Tickets>) -> Option<Tls> {
+    let wanted = listener.tls.as_ref()?.iter();
+    let certificates: Vec<_> = wanted
+        .filter_map(|files| config.certificates.iter().find(|it| it.files == *files))
+        .map(|it| it.certificate.clone())
+        .collect();
+    Tls::new(&certificates, Arc::clone(tickets))
 }
 
 fn routes(routes: &config::Routes) -> Routes {

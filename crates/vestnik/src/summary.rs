@@ -51,22 +51,37 @@ fn text(config: &Config, addresses: &[SocketAddr]) -> String {
         // A listener without a name of its own is named by the address it was given.
         let is_named = listener.name != listener.address.to_string();
         let name = if is_named { format!(" ({})", listener.name) } else { String::new() };
-        text.push_str(&format!("  listening on http://{address}{name}\n"));
+        let scheme = listener.scheme();
+        let note = if listener.proxy_protocol { ", PROXY header required" } else { "" };
+        text.push_str(&format!("  listening on {scheme}://{address}{name}{note}\n"));
+    }
+    for certificate in &config.certificates {
+        text.push_str(&format!("  certificate for {}\n", certificate.describe()));
     }
     text.push_str(&format!("  data in {}\n", config.data_dir.display()));
-    let standard = config
-        .server
-        .listeners
-        .iter()
-        .zip(addresses)
-        .find(|(listener, _)| listener.routes == Routes::Standard);
-    if let Some((_, address)) = standard {
-        text.push_str(&site_settings(config, *address));
+    let listeners = || {
+        let all = config.server.listeners.iter().zip(addresses);
+        all.filter(|(listener, _)| listener.routes == Routes::Standard && !listener.proxy_protocol)
+    };
+    let plain = listeners().find(|(listener, _)| listener.tls.is_none());
+    let secure = listeners().find(|(listener, _)| listener.tls.is_some());
+    let places = Places {
+        plain: plain.map(|(_, address)| *address),
+        secure: secure.map(|(_, address)| *address),
+    };
+    if places.plain.or(places.secure).is_some() {
+        text.push_str(&site_settings(config, &places));
     }
     text
 }
 
-fn site_settings(config: &Config, address: SocketAddr) -> String {
+/// The first listeners with all routes, without and with encryption.
+struct Places {
+    plain: Option<SocketAddr>,
+    secure: Option<SocketAddr>,
+}
+
+fn site_settings(config: &Config, places: &Places) -> String {
     let mut text = String::from(
         "\nEnter on the site: Settings > Module settings > Push and Pull, \"Use Push server\": local \
          server,\n\"Server software\": Bitrix Push server 2.0 (Настройки > Настройки модулей > Push and \
@@ -74,15 +89,18 @@ fn site_settings(config: &Config, address: SocketAddr) -> String {
     );
     for (english, russian, field) in FIELDS {
         let value = match field {
-            Field::Publish => format!("http://{}/bitrix/pub/", local(address)),
-            Field::Client(scheme, path) => {
-                let base = client_base(config, scheme, address);
-                format!("{base}/bitrix/{path}/")
-            }
-            Field::Secure => format!(
-                "https:// and wss:// without a port, through the site's proxy to {}",
-                local(address)
-            ),
+            Field::Publish => match (places.plain, places.secure) {
+                (Some(address), _) => format!("http://{}/bitrix/pub/", local(address)),
+                (None, Some(address)) => format!("https://{}/bitrix/pub/", local(address)),
+                (None, None) => continue,
+            },
+            Field::Client(scheme, path) => match places.plain {
+                Some(address) => {
+                    format!("{}/bitrix/{path}/", client_base(config, scheme, address))
+                }
+                None => continue,
+            },
+            Field::Secure => secure(config, places),
             Field::Key => key(config),
         };
         text.push_str(&format!("  {english} / {russian}\n      {value}\n"));
@@ -92,6 +110,30 @@ fn site_settings(config: &Config, address: SocketAddr) -> String {
          use them.\n",
     );
     text
+}
+
+/// What belongs into the fields for https pages.
+fn secure(config: &Config, places: &Places) -> String {
+    match (places.secure, places.plain) {
+        (Some(address), _) => {
+            let [https, wss] = ["https", "wss"].map(|scheme| secure_base(config, scheme, address));
+            format!("{https}/bitrix/sub/, {wss}/bitrix/subws/, {https}/bitrix/pubweb/")
+        }
+        (None, Some(address)) => format!(
+            "https:// and wss:// without a port, through the site's proxy to {}",
+            local(address)
+        ),
+        (None, None) => String::new(),
+    }
+}
+
+/// Where clients of https pages reach a listener with encryption.
+fn secure_base(config: &Config, scheme: &str, address: SocketAddr) -> String {
+    let public = config.server.public_url.as_deref().and_then(|url| url.strip_prefix("https://"));
+    match public {
+        Some(host) => format!("{scheme}://{host}"),
+        None => format!("{scheme}://#DOMAIN#:{}", address.port()),
+    }
 }
 
 /// The address as this machine reaches it: that of the listener, or the loopback if it listens on all.

@@ -234,14 +234,14 @@ impl Shared {
 
     fn client_publish(&self, identity: &Identity, params: &str) -> Result<Done, RpcError> {
         let may_write_to_users =
-            identity.user.is_some() || self.options.user_publishing == UserPublishing::Everybody;
+            identity.user.is_some() || self.options().user_publishing == UserPublishing::Everybody;
         let caller = ClientCaller {
             author: identity.author,
             space: self.space_of(identity).filter(|_| may_write_to_users),
             keys: &self.tenant().keys,
             now_s: self.hub.clock().unix_s(),
-            expiry_max: self.options.message_ttl,
-            channels_max: self.options.limits.channels_per_request,
+            expiry_max: self.options().message_ttl,
+            channels_max: self.options().limits.channels_per_request,
             users_max: USERS_MAX,
         };
         let draft = jsonrpc::client_publish(params, &caller)?;

@@ -178,7 +178,7 @@ impl Shared {
     fn todo(&self, call: &Call<'_>, space: UserSpace) -> Result<Todo, RpcError> {
         match &*call.method {
             "publish" => {
-                let ttl = self.options.message_ttl;
+                let ttl = self.options().message_ttl;
                 jsonrpc::site_publish(call.params, space, ttl).map(Todo::Publish)
             }
             "getUsersLastSeen" => jsonrpc::last_seen(call.params, USERS_MAX).map(Todo::LastSeen),

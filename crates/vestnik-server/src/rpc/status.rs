@@ -37,7 +37,7 @@ impl Shard {
 
     /// Writes when users were last seen, away from the shard's thread.
     pub(crate) fn save_last_seen(&self) {
-        let Some(path) = self.shared.options.last_seen.clone() else { return };
+        let Some(path) = self.shared.options().last_seen.clone() else { return };
         let presence = std::sync::Arc::clone(self.shared.hub.presence());
         self.spawn(async move {
             let saved = tokio::task::spawn_blocking(move || presence.save(&path)).await;

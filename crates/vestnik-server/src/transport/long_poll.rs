@@ -68,7 +68,7 @@ impl Drop for Held {
         if let Some(position) = self.answered
             && !self.shard.shared.stopping.is_cancelled()
         {
-            let grace = self.shard.shared.options.timing.presence_grace;
+            let grace = self.shard.shared.options().timing.presence_grace;
             if let Some(subscriber) = state.subscribers.get(self.key) {
                 // What did not hear everything since its position cannot stand in for the history.
                 let position = position.filter(|_| subscriber.is_live());
@@ -119,9 +119,9 @@ impl Shard {
         if !self.adopt(key, &subscription) {
             self.replay(key, &subscription);
         }
-        let timing = &self.shared.options.timing;
+        let poll = self.shared.options().timing.poll;
         // A timeout is no failure: it ends the poll like any other way of having no news.
-        let ended = tokio::time::timeout(timing.poll, self.news(key)).await.unwrap_or(None);
+        let ended = tokio::time::timeout(poll, self.news(key)).await.unwrap_or(None);
         if !self.is_live(key) {
             // Its history is still being read: what waits behind it must not be taken for all.
             self.state.borrow_mut().subscribers.deafen(key);

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Shutdown};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use crate::options::Timing;
 use crate::route::Routes;
 use crate::rpc::{Allowance, Identity};
 use crate::shard::{Shard, State};
+use crate::stream::Stream;
 use crate::subscribe::Subscription;
 use crate::transport::{CloseReason, Connection};
 
@@ -161,7 +162,7 @@ pub(crate) enum End {
 
 /// An open WebSocket connection.
 pub(crate) struct WebSocket {
-    stream: TcpStream,
+    stream: Stream,
     framing: Framing,
     compression: Compression,
     /// The public channel it may publish under.
@@ -189,7 +190,7 @@ pub(crate) struct Rpc {
 
 impl WebSocket {
     pub(crate) fn new(
-        stream: TcpStream,
+        stream: Stream,
         subscription: &Subscription,
         compression: Compression,
         admitted: Option<IpAddr>,
@@ -238,15 +239,16 @@ impl WebSocket {
         period.as_secs().max(1)
     }
 
-    pub(crate) fn stream_mut(&mut self) -> &mut TcpStream {
-        &mut self.stream
+    /// Its socket, to be watched.
+    pub(crate) fn socket_mut(&mut self) -> &mut TcpStream {
+        self.stream.socket_mut()
     }
 
     /// Makes the end of the socket a reset: what its peer has not read is not kept for it in the
     /// kernel (README D10).
-    pub(crate) fn reset(&self) {
+    pub(crate) fn reset(&mut self) {
         // A socket that cannot be told any more has gone already.
-        let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        let _ = socket2::SockRef::from(&*self.stream.socket_mut()).set_linger(Some(Duration::ZERO));
     }
 
     pub(crate) fn admitted(&self) -> Option<IpAddr> {
@@ -283,16 +285,26 @@ impl WebSocket {
         Written::More
     }
 
-    /// Nothing is left to write.
-    fn written(&self) -> Written {
+    /// Nothing is left to write but what was encrypted already.
+    fn written(&mut self) -> Written {
+        match self.stream.flush() {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Written::Waits,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Written::More,
+            Err(_) => return Written::Ended,
+        }
         match self.closing {
             Closing::No | Closing::Ours { .. } => Written::Waits,
-            Closing::Failed { .. } => match self.stream.shutdown(Shutdown::Write) {
+            Closing::Failed { .. } => match self.stream.shut() {
                 Ok(()) => Written::Waits,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Written::Waits,
                 // The peer was faster.
                 Err(_) => Written::Ended,
             },
-            Closing::Both => Written::Ended,
+            Closing::Both => {
+                self.stream.part();
+                Written::Ended
+            }
         }
     }
 
@@ -611,7 +623,7 @@ impl Shard {
         key: SubscriberKey,
         bytes: &mut [u8],
     ) -> Consumed {
-        let payload_max = self.shared.options.limits.max_payload;
+        let payload_max = self.shared.options().limits.max_payload;
         let mut at = 0;
         while at < bytes.len() {
             let Some(socket) = websocket(state, key) else { return Consumed::Ended };

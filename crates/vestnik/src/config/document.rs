@@ -23,6 +23,10 @@ Every option can be given in four places, and the later one wins:
 Durations are written `\"100ms\"`, `\"40s\"`, `\"2m\"`, `\"24h\"` or `\"1d\"`; sizes `\"16KiB\"`, `\"1MiB\"`, `\"1GiB\"`
 or a plain number of bytes. In the environment and on the command line nothing is quoted and lists are
 separated by commas. `vestnik check` says what a configuration means.
+
+A running server takes over changes of the options marked \"live\" on SIGHUP, and by itself when one of its
+files has changed (`server.watch`). All others count from the next start; it says so. A configuration with
+a mistake changes nothing.
 ";
 
 const IMPORT_INTRODUCTION: &str = "
@@ -67,7 +71,7 @@ pub(crate) fn options() -> String {
 fn push_table(page: &mut String, title: &str) {
     let _ = write!(
         page,
-        "\n## {title}\n\n| Option | Takes | Default | What it does | Why |\n|---|---|---|---|---|\n"
+        "\n## {title}\n\n| Option | Takes | Default | Live | What it does | Why |\n|---|---|---|---|---|---|\n"
     );
 }
 
@@ -78,9 +82,10 @@ fn push_row(page: &mut String, setting: &Setting) {
     };
     let name = setting.path.rsplit('.').next().unwrap_or(setting.path);
     let Setting { about, origin, .. } = setting;
+    let live = if setting.is_live() { "yes" } else { "" };
     let _ = writeln!(
         page,
-        "| `{name}` | {} | {default} | {about} | {origin} |",
+        "| `{name}` | {} | {default} | {live} | {about} | {origin} |",
         setting.kind.describe()
     );
 }

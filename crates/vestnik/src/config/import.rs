@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value as Json};
 
+use super::certificates::{self, LoadedCertificate};
 use super::layer::{Layers, Place, Problem, Rank};
 use super::table::Setting;
-use super::value::{Raw, Typing, nearest};
+use super::value::{Raw, Typing, WrittenCertificate, nearest};
 use super::{Listener, RoutePrefixes, Routes, Warning};
 use vestnik_server::Network;
 
@@ -43,7 +44,15 @@ pub(crate) const KEYS: &[(&str, Effect)] = &[
     ("servers.backlog", Used("connections the system may queue")),
     ("servers.path", Used("refused: unix sockets are not available yet")),
     ("servers.maxPayload", Ignored("was never read, here neither; use `limits.maxPayload`")),
-    ("servers.ssl", Used("refused: TLS is not available yet")),
+    ("servers.ssl", Used("TLS on this listener, with its own certificate")),
+    ("servers.ssl.key", Used("file of the private key, PEM")),
+    ("servers.ssl.cert", Used("file of the certificate and its chain, PEM")),
+    ("servers.ssl.ciphers", Ignored("has no effect: TLS 1.2 and 1.3 with safe ciphers alone")),
+    ("servers.ssl.dhparam", Ignored("has no effect: keys are agreed on by elliptic curves")),
+    (
+        "servers.ssl.honorCipherOrder",
+        Ignored("has no effect: the server chooses among safe ciphers"),
+    ),
     ("servers.routes", Used("path prefixes the listener answers; all others are 404")),
     ("servers.routes.pub", Used("publishing and presence")),
     ("servers.routes.sub", Used("long poll and WebSocket")),
@@ -109,8 +118,7 @@ pub(crate) const KEYS: &[(&str, Effect)] = &[
 ];
 
 /// Keys whose content is of no interest once the key itself was judged.
-const CLOSED: [&str; 5] =
-    ["servers.ssl", "duplicatePub", "licenseStorage", "test", "disabledTests"];
+const CLOSED: [&str; 4] = ["duplicatePub", "licenseStorage", "test", "disabledTests"];
 
 /// Spellings of the official templates that the originals never read (queue-server.md §2.2).
 const MISSPELT: [(&str, &str); 3] = [
@@ -132,6 +140,8 @@ const LIMITS: [(&str, &str); 4] = [
 pub(crate) struct Imported {
     /// Their listeners, in order.
     pub(crate) listeners: Vec<Listener>,
+    /// The certificates of their listeners.
+    pub(crate) certificates: Vec<LoadedCertificate>,
     /// Whether one of them is a process of a cluster.
     pub(crate) cluster_mode: bool,
     /// Members of `limits` that mean nothing here; statistics repeat them.
@@ -305,11 +315,7 @@ impl Import {
     }
 
     fn server(&mut self, file: &Path, path: &str, server: &Map<String, Json>, publish_mode: bool) {
-        if is_given(server, "ssl") {
-            let text =
-                "TLS is not available yet in this version; let a proxy do it and remove this entry";
-            self.problem(file, &format!("{path}.ssl"), text);
-        }
+        let tls = self.ssl(file, &format!("{path}.ssl"), server);
         if is_given(server, "path") {
             let text = "unix sockets are not available yet in this version; give a `port`";
             return self.problem(file, &format!("{path}.path"), text);
@@ -345,7 +351,38 @@ impl Import {
             address,
             backlog,
             routes: Routes::Only(routes),
+            tls,
+            proxy_protocol: false,
+            inherited: None,
         });
+    }
+
+    /// The certificate of a listener with a block `ssl`, read at once.
+    fn ssl(
+        &mut self,
+        file: &Path,
+        path: &str,
+        server: &Map<String, Json>,
+    ) -> Option<Vec<WrittenCertificate>> {
+        let written = server.get("ssl").filter(|it| !it.is_null())?;
+        let Json::Object(written) = written else {
+            self.problem(file, path, "must be an object with `key` and `cert`");
+            return None;
+        };
+        let mut named = |name: &str| match written.get(name).and_then(Json::as_str) {
+            Some(named) if !named.is_empty() => Some(certificates::place(file, named)),
+            _ => {
+                self.problem(file, &format!("{path}.{name}"), "must be the path of a PEM file");
+                None
+            }
+        };
+        let (key, certificate) = (named("key"), named("cert"));
+        let files = WrittenCertificate { certificate: certificate?, key: key? };
+        match certificates::load(&files) {
+            Ok(certificate) => self.result.certificates.push(certificate),
+            Err(text) => self.problem(file, path, text),
+        }
+        Some(vec![files])
     }
 
     fn routes(

@@ -78,6 +78,13 @@ pub(crate) struct Layers {
     entries: BTreeMap<&'static str, Entry>,
 }
 
+impl fmt::Debug for Layers {
+    /// Shows no values: keys and secrets are among them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Layers")
+    }
+}
+
 impl Layers {
     /// The defaults of the table.
     pub(crate) fn defaults() -> Self {
@@ -117,6 +124,11 @@ impl Layers {
         self.entries
             .get(path)
             .expect("only paths of the table are asked for, and all have a default")
+    }
+
+    /// The settings that have another value than in `before`.
+    pub(crate) fn changed_from(&self, before: &Self) -> Vec<&'static Setting> {
+        SETTINGS.iter().filter(|it| self.value(it.path) != before.value(it.path)).collect()
     }
 
     /// The layer that set `path`.

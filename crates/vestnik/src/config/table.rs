@@ -65,6 +65,15 @@ settings! {
     "server.listen", Kind::Addresses, "[\"0.0.0.0:8895\"]",
     "Addresses to listen on, each with all routes. `[::]:8895` takes IPv6 too. With imported JSON files the default does not apply, and what is set here is opened besides their listeners.",
     "README D1: PHP's built-in `path_to_publish` is port 8895";
+    "server.listen_tls", Kind::Addresses, "[]",
+    "Addresses to listen on with TLS (https, wss), each with all routes and the certificates of `tls.certificates`.",
+    "none without a certificate; `0.0.0.0:8894` is the port of the originals' nginx for TLS";
+    "server.proxy_protocol", Kind::Addresses, "[]",
+    "Those of `server.listen` and `server.listen_tls` whose connections begin with a PROXY header (version 1 or 2). They are taken from `trusted.proxies` alone, and the address in the header counts as the caller's.",
+    "haproxy, `doc/proxy-protocol.txt`; README D15: believed from known proxies only";
+    "server.watch", Kind::Time(0, HOUR), "\"5s\"",
+    "How often the files of the configuration, keys and certificates are looked at; a change is put in force once they stay the same from one look to the next. 0: only on SIGHUP.",
+    "design.md §3.6: renewed certificates without anybody's help";
     "server.shards", Kind::Count(0, 64), "0",
     "Threads that serve connections; 0: one per core, at most 64.",
     "design.md §2: one shard per core";
@@ -104,12 +113,19 @@ settings! {
     "Generation 5: let clients that are not signed in write to users by their numbers, not only to signed public channels.",
     "json-rpc.md §7; nothing in a guest's token says whom it may write to";
 
+    "tls.certificates", Kind::Certificates, "[]",
+    "Certificates for `server.listen_tls`, PEM files, chain first: the one whose names contain what the client asks for answers, else the first. `key` may be left out when it is in the same file. In the environment and on the command line: `certificate:key,certificate:key`.",
+    "names come from the certificate itself, so that they cannot differ";
+
     "trusted.allow", Kind::Networks, "[\"127.0.0.0/8\", \"::1\"]",
     "Networks whose callers may publish and read statistics.",
     "README D15";
     "trusted.proxies", Kind::Networks, "[\"127.0.0.0/8\", \"::1\"]",
-    "Networks of reverse proxies whose `X-Forwarded-For` is believed. Empty: the header is ignored.",
+    "Networks of reverse proxies whose word on the caller's address is believed (`trusted.forwarded`, `server.proxy_protocol`). Empty: nobody's.",
     "README D15: a proxy that forwards `/bitrix/pub/` by mistake opens nothing";
+    "trusted.forwarded", Kind::Choice(&["x-forwarded-for", "forwarded"]), "\"x-forwarded-for\"",
+    "Header in which proxies name the caller: `x-forwarded-for`, or `forwarded` (RFC 7239). The other one is ignored.",
+    "README D15; a proxy passes the other one on as the client wrote it, so only one may be believed";
     "trusted.path_secret", Kind::Secret, "\"\"",
     "Secret path segment that admits publishers from anywhere: `http://host:8895/bitrix/pub/<secret>/`; 16 to 128 characters of `A-Z a-z 0-9 _ -`. Empty: none.",
     "README D15, queue-server.md Q-186: works with every PHP";
@@ -215,6 +231,35 @@ settings! {
     "style.md §7";
 }
 
+/// Settings that a running server takes over when they change; a path that ends in a dot stands for
+/// its section. All others count from the next start.
+const LIVE: &[&str] = &[
+    "generation",
+    "server.public_url",
+    "server.drain",
+    "server.compression",
+    "security.",
+    "tls.",
+    "trusted.",
+    "limits.",
+    "timing.",
+    "history.message_ttl",
+    "log.level",
+];
+
+/// What of the sections in [`LIVE`] is built into the running parts.
+const NOT_LIVE: &[&str] = &["limits.inbox_messages", "timing.presence_grace"];
+
+impl Setting {
+    /// Whether a running server takes over a change of it.
+    pub(crate) fn is_live(&self) -> bool {
+        let listed = LIVE
+            .iter()
+            .any(|it| *it == self.path || (it.ends_with('.') && self.path.starts_with(it)));
+        listed && !NOT_LIVE.contains(&self.path)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -231,6 +276,17 @@ mod tests {
             assert!(FOREIGN_VARIABLES.iter().all(|it| !variable.starts_with(it)), "{variable}");
         }
         assert!(variables.contains("VESTNIK_HISTORY_SYNC"));
+    }
+
+    #[test]
+    fn what_is_live_names_settings_that_exist() {
+        for path in LIVE.iter().chain(NOT_LIVE) {
+            let exists = SETTINGS.iter().any(|it| it.path == *path || it.path.starts_with(path));
+            assert!(exists, "{path}");
+        }
+        let live = |path| Setting::find(path).unwrap().is_live();
+        assert!(live("trusted.allow") && live("log.level") && !live("log.format"));
+        assert!(!live("server.listen") && !live("limits.inbox_messages"));
     }
 
     #[test]

@@ -609,8 +609,6 @@ fn files_that_contradict_each_other_are_refused_without_showing_keys() {
 
 #[test]
 fn what_is_not_available_yet_is_an_error_and_never_silent() {
-    let tls = Case::new().fixture("sample/config-tls.json").problems();
-    assert!(tls.contains("servers[1].ssl: TLS is not available yet"), "{tls}");
     let cloud = Case::new().fixture("sample/config-cloud.json").problems();
     assert!(cloud.contains("cloudMode: cloud mode is not available yet"), "{cloud}");
     assert!(json(r#""trustClients":false"#).problems().contains("trustClients: cloud mode"));
@@ -621,6 +619,108 @@ fn what_is_not_available_yet_is_an_error_and_never_silent() {
     assert!(unix.contains("servers[0].path: unix sockets are not available yet"), "{unix}");
     let (_, warnings) = json(r#""duplicatePub":{"hostname":"other"}"#).load();
     assert!(has(&warnings, "duplicatePub", "not repeated to another server"));
+}
+
+/// A certificate for `name` and its key in `folder`.
+fn make_certificate(folder: &Path, name: &str) {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    std::fs::write(folder.join(format!("{name}.crt")), made.cert.pem()).unwrap();
+    std::fs::write(folder.join(format!("{name}.key")), made.signing_key.serialize_pem()).unwrap();
+}
+
+#[test]
+fn a_listener_with_tls_needs_certificates_that_can_be_used() {
+    let none = toml("[server]\nlisten_tls = [\"127.0.0.1:1\"]\n").problems();
+    assert!(none.contains("tls.certificates: must name a certificate for 127.0.0.1:1"), "{none}");
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.example.com", "b.example.com"] {
+        make_certificate(folder.path(), name);
+    }
+    let path = |file: &str| folder.path().join(file).display().to_string();
+    let written = |certificate: &str, key: &str| {
+        format!(
+            "[server]\nlisten_tls = [\"127.0.0.1:1\"]\nproxy_protocol = [\"127.0.0.1:1\"]\n\
+             [[tls.certificates]]\ncertificate = \"{}\"\nkey = \"{}\"\n",
+            path(certificate),
+            path(key)
+        )
+    };
+    let (config, warnings) = toml(&written("a.example.com.crt", "a.example.com.key")).load();
+    assert_eq!(warnings, []);
+    let [plain, secure] = config.server.listeners.as_slice() else { panic!("two listeners") };
+    assert_eq!((plain.scheme(), plain.proxy_protocol), ("http", false));
+    assert_eq!((secure.scheme(), secure.proxy_protocol), ("https", true));
+    let names: Vec<_> = config.certificates[0].certificate.names().collect();
+    assert_eq!(names, ["a.example.com"]);
+    assert!(config.watched_files().contains(&folder.path().join("a.example.com.key")));
+    let mixed = toml(&written("a.example.com.crt", "b.example.com.key")).problems();
+    assert!(mixed.contains("tls.certificates (line 4): certificate 1: the key in"), "{mixed}");
+    let gone = toml(&written("a.example.com.crt", "gone")).problems();
+    assert!(gone.contains(&format!("{} cannot be read", path("gone"))), "{gone}");
+    let stray = Case::new().flag("server.proxy_protocol", "127.0.0.1:2").problems();
+    assert!(stray.contains("server.proxy_protocol: 127.0.0.1:2 is not listened on"), "{stray}");
+}
+
+#[test]
+fn an_imported_listener_with_ssl_has_the_certificate_of_its_files() {
+    let text = std::fs::read_to_string(fixture("sample/config-tls.json")).unwrap();
+    let missing = Case::new().file("config-tls.json", &text).problems();
+    assert!(missing.contains("servers[1].ssl: config/ssl/server.crt cannot be read"), "{missing}");
+    // The file stands in `config`, and its paths begin there too.
+    let case = Case::new();
+    let root = case.folder.path().to_owned();
+    std::fs::create_dir_all(root.join("config/ssl")).unwrap();
+    make_certificate(&root, "push.example.com");
+    for (from, to) in [("crt", "crt"), ("key", "key")] {
+        let from = root.join(format!("push.example.com.{from}"));
+        std::fs::rename(from, root.join(format!("config/ssl/server.{to}"))).unwrap();
+    }
+    let case = case.file("config/config.json", &text);
+    let (config, warnings) = case.load();
+    let [plain, secure] = config.server.listeners.as_slice() else { panic!("two listeners") };
+    assert_eq!((plain.scheme(), secure.scheme()), ("http", "https"));
+    assert_eq!(config.certificates.len(), 1);
+    for key in ["dhparam", "honorCipherOrder"] {
+        assert!(has(&warnings, &format!("servers[1].ssl.{key}"), "has no effect"), "{warnings:?}");
+    }
+    let broken = json(r#""limits":{}"#);
+    let text = r#"{"servers":[{"port":1,"ssl":{"key":5},"routes":{"sub":"/sub/"}}]}"#;
+    let problems = broken.file("a.json", text).problems();
+    assert!(problems.contains("servers[0].ssl.key: must be the path"), "{problems}");
+    assert!(problems.contains("servers[0].ssl.cert: must be the path"), "{problems}");
+}
+
+#[test]
+fn inherited_sockets_stand_in_for_the_default_listener() {
+    let socket = Arc::new(TcpListener::bind("127.0.0.1:0").unwrap());
+    let address = socket.local_addr().unwrap();
+    let mut case = Case::new();
+    case.sources.inherited =
+        vec![InheritedSocket { name: "http-proxy".into(), address, socket: Arc::clone(&socket) }];
+    let (config, _) = case.load();
+    let [listener] = config.server.listeners.as_slice() else { panic!("one listener") };
+    assert_eq!((listener.address, listener.scheme()), (address, "http"));
+    assert!(listener.proxy_protocol && listener.inherited.is_some());
+    let (config, _) = case.flag("server.listen", "127.0.0.1:1").load();
+    assert_eq!(config.server.listeners.len(), 2);
+}
+
+#[test]
+fn a_changed_configuration_says_what_counts_at_once_and_what_later() {
+    let (before, _) = toml("").load();
+    let (after, _) = toml(
+        "[server]\nshards = 7\n[trusted]\nallow = [\"10.0.0.1\"]\n\
+         [limits]\nconnections_per_address = 5\n[log]\nlevel = \"debug\"\n",
+    )
+    .load();
+    let live = ["trusted.allow", "limits.connections_per_address", "log.level"];
+    assert_eq!(after.changed_live(&before), live);
+    assert_eq!(after.needs_restart(&before), ["server.shards", "limits.connections_per_address"]);
+    assert!(before.needs_restart(&before).is_empty());
+    let (imported, _) = json("").load();
+    let moved = json_text("127.0.0.2", "");
+    let (moved, _) = Case::new().file("push-server.json", &moved).load();
+    assert_eq!(moved.needs_restart(&imported), ["servers"]);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! phrase that says what is wrong comes out.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use vestnik_server::Network;
@@ -73,6 +74,8 @@ pub(crate) enum Kind {
     Networks,
     /// Some signature keys: tables of `key`, `algorithm`, `until`.
     Keys,
+    /// Some certificates: tables of `certificate`, `key`.
+    Certificates,
 }
 
 /// One signature key as written.
@@ -84,6 +87,15 @@ pub(crate) struct WrittenKey {
     pub(crate) algorithm: Option<String>,
     /// Its end, unix seconds.
     pub(crate) until_s: Option<u64>,
+}
+
+/// The files of one certificate as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WrittenCertificate {
+    /// The chain.
+    pub(crate) certificate: PathBuf,
+    /// The private key; the same file unless told.
+    pub(crate) key: PathBuf,
 }
 
 /// A checked value.
@@ -103,6 +115,8 @@ pub(crate) enum Value {
     Networks(Vec<Network>),
     /// Of `Keys`.
     Keys(Vec<WrittenKey>),
+    /// Of `Certificates`.
+    Certificates(Vec<WrittenCertificate>),
 }
 
 const KIB: u64 = 1024;
@@ -185,6 +199,7 @@ impl Kind {
             })
             .map(Value::Networks),
             Self::Keys => keys(raw).map(Value::Keys),
+            Self::Certificates => certificates(raw, typing).map(Value::Certificates),
         }
     }
 
@@ -210,6 +225,7 @@ impl Kind {
             Self::Addresses => "list of `address:port`".into(),
             Self::Networks => "list of networks".into(),
             Self::Keys => "list of `{ key, algorithm, until }`, secret".into(),
+            Self::Certificates => "list of `{ certificate, key }`".into(),
         }
     }
 }
@@ -353,6 +369,56 @@ fn keys(raw: &Raw) -> Result<Vec<WrittenKey>, Vec<String>> {
         }
     }
     if problems.is_empty() { Ok(keys) } else { Err(problems) }
+}
+
+fn certificates(raw: &Raw, typing: Typing) -> Result<Vec<WrittenCertificate>, Vec<String>> {
+    let of_text = |text: &str| {
+        let (certificate, key) = text.split_once(':').unwrap_or((text, text));
+        if certificate.is_empty() || key.is_empty() {
+            return Err(format!("must be certificate:key, got `{text}`"));
+        }
+        Ok(WrittenCertificate { certificate: certificate.into(), key: key.into() })
+    };
+    match (raw, typing) {
+        (Raw::Text(_), Typing::Text) => list(raw, typing, "certificates", of_text),
+        (Raw::List(items), _) => {
+            let mut certificates = Vec::new();
+            let mut problems = Vec::new();
+            for (index, item) in items.iter().enumerate() {
+                match written_certificate(item) {
+                    Ok(certificate) => certificates.push(certificate),
+                    Err(problem) => problems.push(format!("certificate {}: {problem}", index + 1)),
+                }
+            }
+            if problems.is_empty() { Ok(certificates) } else { Err(problems) }
+        }
+        (other, _) => Err(vec![format!(
+            "must be a list of tables, such as [{{ certificate = \"chain.pem\", key = \"key.pem\" }}], got {}",
+            other.type_name()
+        )]),
+    }
+}
+
+fn written_certificate(item: &Raw) -> Result<WrittenCertificate, String> {
+    const NAMES: [&str; 2] = ["certificate", "key"];
+    let Raw::Table(fields) = item else {
+        return Err(format!("must be a table with `certificate`, got {}", item.type_name()));
+    };
+    let (mut certificate, mut key) = (None, None);
+    for (name, _, value) in fields {
+        let into = match name.as_str() {
+            "certificate" => &mut certificate,
+            "key" => &mut key,
+            unknown => return Err(unknown_name("key", unknown, NAMES)),
+        };
+        let path = text_of(value, "a path").map_err(|problem| format!("`{name}` {problem}"))?;
+        if path.is_empty() {
+            return Err(format!("`{name}` is empty"));
+        }
+        *into = Some(PathBuf::from(path));
+    }
+    let certificate = certificate.ok_or("`certificate` is missing")?;
+    Ok(WrittenCertificate { key: key.unwrap_or_else(|| certificate.clone()), certificate })
 }
 
 fn written_key(item: &Raw) -> Result<WrittenKey, Vec<String>> {
@@ -522,6 +588,32 @@ mod tests {
             Value::Addresses(vec!["127.0.0.1:1".parse().unwrap(), "[::]:2".parse().unwrap()])
         );
         assert_eq!(text(Kind::Addresses, "localhost,8895,127.0.0.1:99999").unwrap_err().len(), 3);
+    }
+
+    #[test]
+    fn certificates_are_pairs_of_files_or_one_file_with_both() {
+        let pair = |certificate: &str, key: &str| WrittenCertificate {
+            certificate: certificate.into(),
+            key: key.into(),
+        };
+        let expected = Value::Certificates(vec![pair("a.crt", "a.key"), pair("b.pem", "b.pem")]);
+        assert_eq!(text(Kind::Certificates, "a.crt:a.key, b.pem"), Ok(expected));
+        assert!(text(Kind::Certificates, ":a.key").is_err());
+        let table = |fields: &[(&str, &str)]| {
+            let fields = fields.iter();
+            let fields =
+                fields.map(|(name, value)| ((*name).into(), None, Raw::Text((*value).into())));
+            Kind::Certificates.parse(&Raw::List(vec![Raw::Table(fields.collect())]), Typing::Strict)
+        };
+        let found = table(&[("certificate", "a.crt"), ("key", "a.key")]);
+        assert_eq!(found, Ok(Value::Certificates(vec![pair("a.crt", "a.key")])));
+        for (fields, part) in [
+            (&[("key", "a.key")][..], "certificate 1: `certificate` is missing"),
+            (&[("certificat", "a.crt")], "did you mean `certificate`?"),
+            (&[("certificate", "")], "is empty"),
+        ] {
+            assert!(table(fields).unwrap_err()[0].contains(part), "{part}");
+        }
     }
 
     #[test]

@@ -1,0 +1,137 @@
+//! A changed configuration is put in force while the server runs; a broken one is not.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use vestnik_server::{Server, Tickets};
+
+use crate::config::{Config, Sources};
+use crate::systemd::{self, State};
+
+/// What a file looks like from outside: a change of its content changes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Look {
+    modified: Option<SystemTime>,
+    length: u64,
+    #[cfg(unix)]
+    inode: u64,
+}
+
+impl Look {
+    fn at(path: &Path) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(Self {
+            modified: metadata.modified().ok(),
+            length: metadata.len(),
+            #[cfg(unix)]
+            inode: std::os::unix::fs::MetadataExt::ino(&metadata),
+        })
+    }
+}
+
+type Looks = BTreeMap<PathBuf, Option<Look>>;
+
+/// Keeps a running server to its configuration.
+pub(super) struct Reloader {
+    sources: Sources,
+    config: Config,
+    tickets: Arc<Tickets>,
+    set_log_level: super::SetLogLevel,
+    /// How the files looked when they were read.
+    read: Looks,
+    /// How they looked last, if that was different: another look tells whether they are still being
+    /// written.
+    changing: Option<Looks>,
+    /// Why the configuration could not be read last, so that it is said once.
+    failure: Option<String>,
+}
+
+impl Reloader {
+    pub(super) fn new(
+        sources: Sources,
+        config: Config,
+        tickets: Arc<Tickets>,
+        set_log_level: super::SetLogLevel,
+    ) -> Self {
+        let read = looks(&sources, &config);
+        Self { sources, config, tickets, set_log_level, read, changing: None, failure: None }
+    }
+
+    /// The configuration in force.
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Looks at the files; once changes have settled, puts them in force. After a failure it tries
+    /// each time: what is missing may come by itself.
+    pub(super) fn look(&mut self, server: &Server) {
+        let now = looks(&self.sources, &self.config);
+        if now == self.read && self.failure.is_none() {
+            self.changing = None;
+            return;
+        }
+        if now == self.read || self.changing.as_ref() == Some(&now) {
+            self.reload(server, "a file has changed");
+        } else {
+            self.changing = Some(now);
+        }
+    }
+
+    /// Reads everything again and puts it in force. A mistake anywhere changes nothing.
+    pub(super) fn reload(&mut self, server: &Server, cause: &'static str) {
+        systemd::tell(State::Reloading);
+        // Before reading: what changes meanwhile is found by the next look.
+        self.read = looks(&self.sources, &self.config);
+        self.changing = None;
+        match self.load() {
+            Ok((config, options)) => {
+                server.reload(options);
+                self.failure = None;
+                self.say(&config, cause);
+                (self.set_log_level)(config.log.level);
+                self.config = config;
+                self.read = looks(&self.sources, &self.config);
+            }
+            Err(error) => {
+                let (text, _) = crate::failure::report(&error);
+                if self.failure.as_ref() != Some(&text) {
+                    tracing::error!(
+                        cause,
+                        "configuration not reloaded, the old one stays in force: {text}"
+                    );
+                }
+                self.failure = Some(text);
+            }
+        }
+        systemd::tell(State::Ready);
+    }
+
+    fn load(&self) -> anyhow::Result<(Config, vestnik_server::Options)> {
+        let (config, warnings) = Config::load(&self.sources)?;
+        let keys = config.security.load_keys()?;
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        let options = super::options(&config, keys, &self.tickets);
+        Ok((config, options))
+    }
+
+    fn say(&self, config: &Config, cause: &'static str) {
+        let changed = config.changed_live(&self.config).join(", ");
+        let waiting = config.needs_restart(&self.config);
+        tracing::info!(cause, changed, "configuration reloaded");
+        if !waiting.is_empty() {
+            let options = waiting.join(", ");
+            tracing::warn!(options, "these options have changed and count from the next start");
+        }
+    }
+}
+
+/// The files of the configuration, and the folders that they were found in.
+fn looks(sources: &Sources, config: &Config) -> Looks {
+    let mut files = config.watched_files();
+    files.extend(sources.files.iter().cloned());
+    files.into_iter().map(|path| (path.clone(), Look::at(&path))).collect()
+}
