@@ -15,6 +15,8 @@ use crate::sign::KEY;
 pub(crate) struct TestServer {
     child: Child,
     address: SocketAddr,
+    /// Where it listens with TLS, if it does.
+    secure: Option<SocketAddr>,
     data: TempDir,
     settings: Vec<String>,
     log: Option<JoinHandle<String>>,
@@ -40,22 +42,39 @@ impl TestServer {
         Self::spawn(data, settings, "127.0.0.1:0".to_owned())
     }
 
+    /// Starts a server with a folder that holds files already. A `vestnik.toml` in it is its
+    /// configuration.
+    pub(crate) fn with_folder(data: TempDir, settings: &[&str]) -> Self {
+        let settings = settings.iter().map(|&setting| setting.into()).collect();
+        Self::spawn(data, settings, "127.0.0.1:0".to_owned())
+    }
+
     fn spawn(data: TempDir, settings: Vec<String>, listen: String) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
         command.arg("serve").args(["--listen", &listen]).arg("--data-dir").arg(data.path());
+        let file = data.path().join("vestnik.toml");
+        if file.exists() {
+            command.arg("--config").arg(file);
+        }
         for setting in &settings {
             command.args(["--set", setting]);
         }
-        let (child, address, log) = launch(command);
-        let Some(address) = address else {
+        let (child, addresses, log) = launch_all(command);
+        let of = |scheme| addresses.iter().find(|(it, _)| it == scheme).map(|(_, at)| *at);
+        let Some(address) = of("http") else {
             panic!("the server does not start: {}", log.join().unwrap_or_default());
         };
-        Self { child, address, data, settings, log: Some(log) }
+        Self { child, address, secure: of("https"), data, settings, log: Some(log) }
     }
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens with TLS.
+    pub(crate) fn secure(&self) -> SocketAddr {
+        self.secure.expect("it listens with TLS")
     }
 
     /// Its process.
@@ -106,7 +125,11 @@ impl TestServer {
     fn restart(mut self) -> Self {
         let empty = tempfile::tempdir().expect("a folder for the test");
         let data = std::mem::replace(&mut self.data, empty);
-        Self::spawn(data, std::mem::take(&mut self.settings), self.address.to_string())
+        let mut settings = std::mem::take(&mut self.settings);
+        if let Some(secure) = self.secure {
+            settings.push(format!("server.listen_tls={secure}"));
+        }
+        Self::spawn(data, settings, self.address.to_string())
     }
 }
 
@@ -124,9 +147,19 @@ impl Drop for TestServer {
     }
 }
 
-/// Starts a `serve` command and waits for its first address; `None` when it ends before that.
+/// Starts a `serve` command and waits for its first plain address; `None` when it ends before that.
 /// Its standard error is gathered until it ends.
-pub(crate) fn launch(mut command: Command) -> (Child, Option<SocketAddr>, JoinHandle<String>) {
+pub(crate) fn launch(command: Command) -> (Child, Option<SocketAddr>, JoinHandle<String>) {
+    let (child, addresses, log) = launch_all(command);
+    let plain = addresses.iter().find(|(scheme, _)| scheme == "http");
+    (child, plain.map(|(_, address)| *address), log)
+}
+
+/// Starts a `serve` command and waits for its addresses, each with its scheme; none when it ends before
+/// that. Its standard error is gathered until it ends.
+pub(crate) fn launch_all(
+    mut command: Command,
+) -> (Child, Vec<(String, SocketAddr)>, JoinHandle<String>) {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -141,12 +174,23 @@ pub(crate) fn launch(mut command: Command) -> (Child, Option<SocketAddr>, JoinHa
         log
     });
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-    let address = lines.by_ref().map_while(Result::ok).find_map(|line| {
-        line.trim().strip_prefix("listening on http://")?.split(' ').next()?.parse().ok()
-    });
+    let mut addresses = Vec::new();
+    for line in lines.by_ref().map_while(Result::ok) {
+        let line = line.trim();
+        // What follows the addresses.
+        if line.starts_with("data in ") {
+            break;
+        }
+        if let Some((scheme, rest)) =
+            line.strip_prefix("listening on ").and_then(|line| line.split_once("://"))
+        {
+            let address = rest.split([' ', ',']).next().and_then(|it| it.parse().ok());
+            addresses.push((scheme.to_owned(), address.expect("an address")));
+        }
+    }
     // The rest of the summary is read so that the pipe never fills.
     std::thread::spawn(move || lines.for_each(drop));
-    (child, address, log)
+    (child, addresses, log)
 }
 
 /// Waits until a process has ended.
