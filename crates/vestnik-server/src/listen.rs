@@ -565,6 +565,7 @@ impl Shard {
         subscription: &Subscription,
         mut received: Vec<u8>,
     ) {
+        let is_encrypted = matches!(stream, Stream::Tls(_));
         let is_admitted = self.shared.admission.enter(client);
         let admitted = is_admitted.then_some(client);
         let socket = WebSocket::new(stream, subscription, compression, admitted, self.now_s());
@@ -621,6 +622,10 @@ impl Shard {
             self.wake();
         }
         let state = &mut *self.state.borrow_mut();
+        if is_encrypted {
+            // What the session has decrypted already, no event tells of.
+            state.readable.push(key);
+        }
         if !received.is_empty() && self.received(state, key, &mut received) == Ended::Yes {
             self.remove(state, key);
         } else if let Some(reason) = ended {

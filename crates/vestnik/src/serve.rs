@@ -72,7 +72,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let mut reloader = Reloader::new(sources, config, Arc::clone(&tickets), set_log_level);
     let ended = runtime.block_on(watch_over(&server, &mut signals, &mut reloader, &tickets));
     systemd::tell(State::Stopping);
-    server.stop();
+    systemd::alive_during(|| server.stop());
     if let Err(error) = presence.save(&last_seen(reloader.config())) {
         tracing::error!(%error, "times of last seen not saved");
     }

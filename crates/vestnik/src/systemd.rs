@@ -3,6 +3,7 @@
 //! Without systemd all of it does nothing.
 
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -67,4 +68,21 @@ pub(crate) fn tell(state: State) {
 /// How often systemd wants to hear [`State::Alive`], if at all: half of what it waits for.
 pub(crate) fn watchdog_period() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|timeout| (timeout / 2).max(Duration::from_millis(1)))
+}
+
+/// Does `work`, which blocks, and says meanwhile that the process is alive: the end of a server takes
+/// as long as its connections are closed, and systemd bounds that by itself (`TimeoutStopSec=`).
+pub(crate) fn alive_during<T>(work: impl FnOnce() -> T) -> T {
+    let Some(period) = watchdog_period() else { return work() };
+    let (done, is_done) = std::sync::mpsc::sync_channel::<()>(0);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while is_done.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
+                tell(State::Alive);
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
 }

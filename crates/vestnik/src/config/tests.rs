@@ -135,7 +135,14 @@ fn the_packaged_example_loads_and_every_line_of_it_is_a_valid_option() {
         .filter(|line| !line.starts_with("key_file"))
         .map(|line| format!("{line}\n"))
         .collect();
+    let folder = tempfile::tempdir().unwrap();
+    make_certificate(folder.path(), "example.com");
+    let path = |kind: &str| folder.path().join(format!("example.com.{kind}")).display().to_string();
+    let uncommented = uncommented
+        .replace("/etc/letsencrypt/live/example.com/fullchain.pem", &path("crt"))
+        .replace("/etc/letsencrypt/live/example.com/privkey.pem", &path("key"));
     let (config, _) = toml(&uncommented).load();
+    assert_eq!((config.certificates.len(), config.server.listeners.len()), (1, 2));
     assert!(
         matches!(config.security.keys, KeySource::Configured { shown, .. } if shown.len() == 2)
     );

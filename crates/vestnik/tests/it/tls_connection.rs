@@ -89,6 +89,33 @@ fn a_connection_serves_requests_before_it_becomes_a_websocket() {
 }
 
 #[test]
+fn frames_behind_a_handshake_are_heard_however_they_were_encrypted() {
+    const PINGS: usize = 300;
+    let (server, certificate) = secure_server(&[]);
+    let client = tls::client(&[&certificate]);
+    let target = format!("/bitrix/subws/?CHANNEL_ID={}", Pair::new(1).signed());
+    // Masked with zeros; far more than is read at once.
+    let ping = [&b"\x89\xfd\0\0\0\0"[..], &[b'p'; 125]].concat();
+    for is_first in [true, false] {
+        let mut connection = tls::connect(&client, server.secure(), "push.test").expect("again");
+        if !is_first {
+            assert!(tls::get(&mut connection, "/healthz").ends_with("ok\n"));
+        }
+        let all = [handshake(&target).as_bytes(), &ping.repeat(PINGS)].concat();
+        connection.write_all(&all).expect("it reads");
+        let mut received = Vec::new();
+        let pong = [&b"\x8a\x7d"[..], &[b'p'; 125]].concat();
+        while !received.ends_with(&pong.repeat(PINGS)) {
+            let mut buffer = [0; 4096];
+            let read = connection.read(&mut buffer).expect("pongs");
+            assert!(read > 0, "cut off after {}", received.len());
+            received.extend_from_slice(&buffer[..read]);
+        }
+        assert!(received.starts_with(b"HTTP/1.1 101 "));
+    }
+}
+
+#[test]
 fn q_084_a_poll_over_tls_is_offline_as_soon_as_its_client_leaves() {
     let (server, certificate) = secure_server(&[]);
     let client = tls::client(&[&certificate]);
