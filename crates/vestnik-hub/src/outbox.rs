@@ -58,6 +58,14 @@ impl Queue {
         self.items.front()
     }
 
+    /// The messages that wait, in order, without taking them.
+    pub fn messages(&self) -> impl Iterator<Item = &Arc<Envelope>> {
+        self.items.iter().filter_map(|item| match item {
+            Item::Live(envelope) | Item::Replayed(envelope) => Some(envelope),
+            Item::Frame(_) => None,
+        })
+    }
+
     /// Takes the next item.
     pub fn pop(&mut self) -> Option<Item> {
         let item = self.items.pop_front()?;

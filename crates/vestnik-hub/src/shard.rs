@@ -80,6 +80,12 @@ impl<C> Subscriber<C> {
         self.phase == Phase::Live
     }
 
+    /// Whether its history was not read yet: [`Shard::replay`] would be heard.
+    #[must_use]
+    pub fn is_replaying(&self) -> bool {
+        self.phase == Phase::Replaying
+    }
+
     fn deafen(&mut self) {
         if self.phase == Phase::Replaying
             && let Some(queue) = self.outbox.queue()
@@ -387,6 +393,13 @@ impl<C> Shard<C> {
     #[must_use]
     pub fn has_work(&self) -> bool {
         !self.dirty.is_empty() || !self.taken.is_empty() || self.inbox_unseen
+    }
+
+    /// Whether everything that was announced before the last call of [`Shard::deliver_announced`] is
+    /// queued for its subscribers.
+    #[must_use]
+    pub fn is_caught_up(&self) -> bool {
+        self.taken.is_empty() && !self.inbox_unseen
     }
 
     /// Takes a subscriber whose outbox ran full; it hears nothing more and should be closed.

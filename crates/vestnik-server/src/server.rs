@@ -16,6 +16,7 @@ use crate::listen::{self, BindError};
 use crate::options::Options;
 use crate::shard::Shard;
 use crate::shared::{Command, Shared};
+use crate::transport::between_polls::BetweenPolls;
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +73,7 @@ impl Server {
             hub,
             commands: commands.into(),
             evictions: std::sync::Mutex::default(),
+            between_polls: BetweenPolls::default(),
             stopping: CancellationToken::new(),
             failed: CancellationToken::new(),
             hinted: std::sync::atomic::AtomicU64::new(0),

@@ -5,7 +5,6 @@
 //! write, so a quiet shard delivers at once and a busy one in batches; no timer decides it.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
@@ -26,6 +25,7 @@ use crate::drain::Drain;
 use crate::listen::Accepting;
 use crate::shared::{Command, Shared};
 use crate::subscribe::Subscription;
+use crate::transport::between_polls::{Adopter, Place};
 use crate::transport::{CloseReason, Connection, REFUSAL_PAUSE, Written};
 use crate::wheel::Wheel;
 
@@ -41,32 +41,8 @@ pub(crate) struct State {
     pub(crate) write_buffer: Vec<u8>,
     /// WebSocket connections that may have more to read.
     pub(crate) readable: Vec<SubscriberKey>,
-    /// Polls between two requests by the position and channels their clients come back with.
-    pub(crate) between_polls: HashMap<(MessageId, Box<[Receiver]>), Vec<SubscriberKey>>,
-}
-
-impl State {
-    /// Gathers no more messages for the next poll of a client, and drops those that wait. `false`:
-    /// the subscriber is something else.
-    fn stop_gathering(&mut self, key: SubscriberKey) -> bool {
-        let Some(subscriber) = self.subscribers.get(key) else { return false };
-        let Connection::BetweenPolls(position) = &mut subscriber.connection else { return false };
-        if let Some(position) = position.take() {
-            let place = (position, subscriber.receivers().collect());
-            if let Some(tabs) = self.between_polls.get_mut(&place) {
-                tabs.retain(|tab| *tab != key);
-                if tabs.is_empty() {
-                    self.between_polls.remove(&place);
-                }
-            }
-        }
-        if let Some(queue) = subscriber.outbox.queue() {
-            while queue.pop().is_some() {}
-        }
-        self.subscribers.deafen(key);
-        self.subscribers.release(key);
-        true
-    }
+    /// Polls on other shards that asked for what gathered here and have no answer yet.
+    pub(crate) adopters: Vec<(Place, Adopter)>,
 }
 
 /// One thread of the server.
@@ -108,7 +84,7 @@ impl Shard {
             read_buffer: vec![0; READ_BUFFER].into(),
             write_buffer: Vec::with_capacity(READ_BUFFER),
             readable: Vec::new(),
-            between_polls: HashMap::new(),
+            adopters: Vec::new(),
         };
         let shard = Self {
             shared,
@@ -150,6 +126,7 @@ impl Shard {
         }
         loop {
             self.state.borrow_mut().subscribers.deliver_announced();
+            self.answer_adopters();
             self.write_slice();
             self.close_slow();
             if sockets_ready {
@@ -249,7 +226,7 @@ impl Shard {
 
     /// Closes a connection that reads too slowly.
     pub(crate) fn slow(&self, state: &mut State, key: SubscriberKey) {
-        if state.stop_gathering(key) {
+        if self.stop_gathering(state, key) {
             // Nobody is too slow: more came between two polls than may wait. The history serves its
             // client when it is back; until then it counts as online.
             return;
@@ -257,6 +234,23 @@ impl Shard {
         self.shared.metrics().increment(Metric::SlowSubscribers);
         tracing::warn!(conn = key.serial(), "slow subscriber closed");
         self.close(state, key, CloseReason::SlowSubscriber);
+    }
+
+    /// Gathers no more messages for the next poll of a client, and drops those that wait. `false`:
+    /// the subscriber is something else.
+    fn stop_gathering(&self, state: &mut State, key: SubscriberKey) -> bool {
+        let Some(subscriber) = state.subscribers.get(key) else { return false };
+        let Connection::BetweenPolls(position) = &mut subscriber.connection else { return false };
+        if let Some(position) = position.take() {
+            let place = Place::new(position, subscriber.receivers());
+            self.shared.between_polls.remove(place, self.number, key);
+        }
+        if let Some(queue) = subscriber.outbox.queue() {
+            while queue.pop().is_some() {}
+        }
+        state.subscribers.deafen(key);
+        state.subscribers.release(key);
+        true
     }
 
     /// Handles what happened at the sockets; `true` when there may be more.
@@ -354,7 +348,7 @@ impl Shard {
                 }
             }
             Connection::BetweenPolls(_) => {
-                state.stop_gathering(key);
+                self.stop_gathering(state, key);
                 state.subscribers.unsubscribe(key);
             }
             Connection::Poll(_) => {}
@@ -464,6 +458,12 @@ impl Shard {
                 // Nobody waits for the answer any more: nothing to do.
                 let _ = answer.send(counted);
             }
+            Command::Adopt(place, adopter) => {
+                // Whatever is being announced without regard to the asking shard is waited for: it
+                // happens under the engine's lock.
+                let _ = self.shared.hub.engine().last_id();
+                state.adopters.push((place, adopter));
+            }
             Command::Respond(answer) => {
                 // Nobody waits for the answer any more: nothing to do.
                 let _ = answer.send(());
@@ -538,7 +538,7 @@ impl Shard {
             }
             Connection::Poll(poll) => poll.end(reason),
             Connection::BetweenPolls(_) => {
-                state.stop_gathering(key);
+                self.stop_gathering(state, key);
                 state.subscribers.unsubscribe(key);
             }
         }

@@ -16,6 +16,7 @@ use vestnik_hub::{Hub, SubscriberKey};
 
 use crate::admission::Admission;
 use crate::options::Options;
+use crate::transport::between_polls::{Adopter, BetweenPolls, Place};
 
 /// What all shards share.
 pub(crate) struct Shared {
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) commands: Box<[mpsc::Sender<Command>]>,
     /// The tabs of one channel may sit on different shards.
     pub(crate) evictions: Mutex<Evictions>,
+    /// Answered polls that wait for the next one of their clients, which may come to another shard.
+    pub(crate) between_polls: BetweenPolls,
     /// Set when the process stops: no new connections, polls end, sockets close.
     pub(crate) stopping: CancellationToken,
     /// Set when a thread ended although nobody stopped it.
@@ -86,6 +89,9 @@ pub(crate) enum Command {
     /// Close this connection: its channel has too many. Answers whether it still counted; if not,
     /// somebody else's eviction was faster.
     Evict(SubscriberKey, oneshot::Sender<bool>),
+    /// What gathered with you for the next poll at this place? It is yours no more once the answer is
+    /// taken.
+    Adopt(Place, Adopter),
     /// Are you there?
     Respond(oneshot::Sender<()>),
 }

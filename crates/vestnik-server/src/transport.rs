@@ -1,5 +1,6 @@
 //! The ways messages reach a subscriber: WebSocket and long polling.
 
+pub(crate) mod between_polls;
 pub(crate) mod long_poll;
 pub(crate) mod websocket;
 

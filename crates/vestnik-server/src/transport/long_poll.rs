@@ -15,6 +15,7 @@ use vestnik_proto::{json, quirks, websocket};
 use crate::respond::{self, Answer};
 use crate::shard::Shard;
 use crate::subscribe::Subscription;
+use crate::transport::between_polls::Place;
 use crate::transport::{CloseReason, Connection, REFUSAL_PAUSE};
 
 /// The shard's half of a held poll.
@@ -46,10 +47,6 @@ impl Poll {
     }
 }
 
-/// Polls of the same channels that were answered with the same message and may come back for what
-/// gathered: the tabs of one browser.
-const TABS_MAX: usize = 16;
-
 /// A poll being held. Dropped when its client goes away: then it is no longer online, at once
 /// (README D13), and what waited for it is not lost, since it was not taken (K-072).
 struct Held {
@@ -73,15 +70,14 @@ impl Drop for Held {
                 // What did not hear everything since its position cannot stand in for the history.
                 let position = position.filter(|_| subscriber.is_live());
                 subscriber.connection = Connection::BetweenPolls(position);
-                match position {
-                    Some(position) => {
-                        let receivers = subscriber.receivers().collect();
-                        let tabs = state.between_polls.entry((position, receivers)).or_default();
-                        tabs.push(self.key);
-                        // Somebody who only repeats one poll must not fill memory.
-                        let surplus = (tabs.len() > TABS_MAX).then(|| tabs.remove(0));
-                        if let Some(key) = surplus {
-                            state.subscribers.unsubscribe(key);
+                let place = position.map(|position| Place::new(position, subscriber.receivers()));
+                match place {
+                    Some(place) => {
+                        let shared = &self.shard.shared;
+                        if !shared.between_polls.add(place, self.shard.number, self.key) {
+                            // As many others are online for its client.
+                            state.subscribers.unsubscribe(self.key);
+                            return;
                         }
                     }
                     // Its client cannot say that it is the one that comes back.
@@ -116,7 +112,11 @@ impl Shard {
         // Looked up now: at the end of the poll it could be a message that was not delivered yet,
         // which the client would then never ask for.
         let position = self.position(&subscription);
-        if !self.adopt(key, &subscription) {
+        let adopted = match subscription.cursor {
+            Cursor::After(position) => self.adopt(key, position, &subscription.receivers).await,
+            Cursor::Live => false,
+        };
+        if !adopted {
             self.replay(key, &subscription);
         }
         let poll = self.shared.options().timing.poll;
@@ -154,38 +154,6 @@ impl Shard {
             )
             | None => respond::poll_ended(position),
         }
-    }
-
-    /// Gives a poll what gathered since the answer of the one before, if its client comes back to
-    /// the same channels with exactly that position: so it misses no message between two polls, on the
-    /// same thread not even one that is not stored (K-035). `false`: there is none such, or it is on
-    /// another thread, where a client without a kept connection may arrive; the history has to
-    /// serve.
-    fn adopt(self: &Rc<Self>, key: SubscriberKey, subscription: &Subscription) -> bool {
-        let Cursor::After(position) = subscription.cursor else { return false };
-        let before = {
-            let state = &mut *self.state.borrow_mut();
-            let place = (position, subscription.receivers.as_slice().into());
-            let Some(tabs) = state.between_polls.get_mut(&place) else { return false };
-            let Some(before) = tabs.pop() else { return false };
-            if tabs.is_empty() {
-                state.between_polls.remove(&place);
-            }
-            // It may have left, or gathered more than it may hold.
-            let subscriber = state.subscribers.get(before).filter(|it| it.is_live());
-            let connection = subscriber.map(|it| &it.connection);
-            if !matches!(connection, Some(Connection::BetweenPolls(Some(at))) if *at == position) {
-                return false;
-            }
-            before
-        };
-        let envelopes = self.take_messages(before);
-        let state = &mut *self.state.borrow_mut();
-        // The new one is registered already, and nothing is delivered meanwhile: no gap, no repeat.
-        state.subscribers.unsubscribe(before);
-        state.subscribers.replay(key, envelopes, position);
-        self.wake();
-        true
     }
 
     /// Refuses a poll over a limit after a pause, so that its client does not come back at once

@@ -297,6 +297,55 @@ fn k_035_a_message_that_is_not_stored_waits_for_the_next_poll_of_its_client() {
 }
 
 #[test]
+fn k_035_polls_over_new_connections_that_reach_other_threads_miss_nothing() {
+    /// Until every client has heard so many.
+    const MESSAGES: u64 = 600;
+    for engine in ["history.engine=memory", "history.engine=disk"] {
+        let server = TestServer::with(&["server.shards=2", "timing.poll=2s", engine]);
+        let (address, pair) = (server.address(), Pair::new(1));
+        // Two clients at the same channels, which may stand at the same place.
+        let polls = [1, 2].map(|count| held_as(&server, &request(&pair.signed(), ""), count));
+        std::thread::scope(|scope| {
+            for poll in polls {
+                scope.spawn(move || {
+                    let mut poll = poll;
+                    let mut expected = 1;
+                    let mut answers = 0;
+                    while expected <= MESSAGES {
+                        let answer = poll.answer();
+                        answers += 1;
+                        for number in numbers(&answer) {
+                            assert_eq!(number, expected, "answer {answers}: {answer:?}");
+                            expected += 1;
+                        }
+                        let mid = mids(&answer).pop().expect("no answer is empty");
+                        poll = Connection::open(address);
+                        poll.send(request(&pair.signed(), &format!("&mid={mid}")));
+                    }
+                    assert!(answers > 20, "only {answers} polls");
+                });
+            }
+            scope.spawn(move || {
+                let mut connection = Connection::open(address);
+                for number in 1..=MESSAGES {
+                    // One of ten is stored; in bursts, so that messages come between polls as well as
+                    // while they are held.
+                    let expiry: &[&str] =
+                        if number % 10 == 0 { &["Message-Expiry: 3600"] } else { &[] };
+                    let target = format!("/bitrix/pub/?CHANNEL_ID={}", pair.private);
+                    let body = format!(r#"{{"n":{number}}}"#);
+                    connection.send(raw::post_bytes(&target, expiry, body.as_bytes()));
+                    assert_eq!(connection.answer().status, 200);
+                    if number % 7 == 0 {
+                        std::thread::sleep(std::time::Duration::from_millis(1));
+                    }
+                }
+            });
+        });
+    }
+}
+
+#[test]
 fn k_035_two_tabs_that_were_answered_alike_both_get_what_comes_between_their_polls() {
     let server = TestServer::with(&["server.shards=1", "timing.poll=1s"]);
     let pair = Pair::new(1);
