@@ -9,11 +9,13 @@ use tungstenite::{Message, WebSocket};
 use vestnik_core::sign::{Algorithm, Key, KeyRing};
 use vestnik_core::{
     Author, ChannelId, Draft, Encoding, Envelope, Expiry, MessageId, MessageKind, Receiver, Secret,
+    UserSpace,
 };
+use vestnik_proto::jsonrpc::{self, ClientCaller, Item, Packet};
 use vestnik_proto::protobuf::{self, Caller, Request, RequestLimits};
 use vestnik_proto::query::{self, ChannelList, Query, Trust};
 use vestnik_proto::websocket::{Assembler, Event, MessageType, Peer, ProtocolError, Step};
-use vestnik_proto::{json, text};
+use vestnik_proto::{json, jwt, text};
 
 const START: &str = "#!NGINXNMS!#";
 const END: &str = "#!NGINXNME!#";
@@ -33,6 +35,8 @@ pub(crate) const TARGETS: &[Target] = &[
     ("websocket", websocket),
     ("body_text", body_text),
     ("body_json", body_json),
+    ("jsonrpc", json_rpc),
+    ("jwt", token),
 ];
 
 fn keys() -> KeyRing {
@@ -218,6 +222,90 @@ fn is_beyond(error: &serde_json::Error) -> bool {
     ["recursion limit", "number out of range", "surrogate", "hex escape"]
         .iter()
         .any(|part| error.contains(part))
+}
+
+/// The most requests in one array, and the most users of one list.
+const ITEMS_MAX: usize = 20;
+
+/// JSON-RPC: taken apart as another reader would, and every part of it is valid JSON again.
+fn json_rpc(data: &[u8]) {
+    let theirs = serde_json::from_slice::<serde_json::Value>(data);
+    let packet = match jsonrpc::parse(data, ITEMS_MAX) {
+        Ok(Ok(packet)) => packet,
+        Ok(Err(error)) => {
+            let is_request = theirs.is_ok_and(|it| it.is_object() || it.is_array());
+            assert!(!is_request, "{error}");
+            return;
+        }
+        Err(too_many) => return assert_eq!(too_many.limit, ITEMS_MAX),
+    };
+    let items = match &packet {
+        Packet::Single(item) => std::slice::from_ref(item),
+        Packet::Batch(items) => items,
+    };
+    assert!(items.len() <= ITEMS_MAX);
+    let keys = keys();
+    let space = UserSpace::of("fuzz");
+    for (index, item) in items.iter().enumerate() {
+        let Item::Call(call) = item else { continue };
+        if let Ok(theirs) = &theirs {
+            let theirs = theirs.get(index).unwrap_or(theirs);
+            assert_eq!(theirs["method"], *call.method);
+            let params = serde_json::from_str::<serde_json::Value>(call.params);
+            assert_eq!(theirs["params"], params.expect("a part of what was read"));
+        }
+        let answer = jsonrpc::result(call.id, "true");
+        assert!(serde_json::from_str::<serde_json::Value>(&answer).is_ok(), "{answer}");
+        let caller = ClientCaller {
+            author: Author::Backend,
+            space: Some(space),
+            keys: &keys,
+            now_s: 0,
+            expiry_max: Expiry::VOLATILE,
+            channels_max: ITEMS_MAX,
+            users_max: ITEMS_MAX,
+        };
+        let _ = jsonrpc::client_publish(call.params, &caller);
+        let _ = jsonrpc::site_publish(call.params, space, Expiry::VOLATILE);
+        let _ = jsonrpc::last_seen_updates(call.params);
+        if let Ok(Some(users)) = jsonrpc::last_seen(call.params, ITEMS_MAX) {
+            assert!(users.len() <= ITEMS_MAX);
+        }
+    }
+}
+
+/// Tokens: as they come, and as the claims of one that is rightly signed.
+fn token(data: &[u8]) {
+    const NOW_S: u64 = 1_700_000_000;
+    let keys = keys();
+    let raw = String::from_utf8_lossy(data);
+    assert!(jwt::verify(&raw, &keys, NOW_S).is_err(), "nobody guesses a signature");
+    let signed = format!("{}.{}", base64url(br#"{"alg":"HS256"}"#), base64url(data));
+    let key = keys.signing_key().expect("there is one");
+    let signature = base64url(key.sign_token(signed.as_bytes()).as_bytes());
+    let Ok(token) = jwt::verify(&format!("{signed}.{signature}"), &keys, NOW_S) else { return };
+    assert!(token.user.is_some() || !token.channels.is_empty(), "it names somebody");
+    assert!(token.channels.len() <= 100);
+    for (index, channel) in token.channels.iter().enumerate() {
+        assert!(!token.channels[..index].contains(channel));
+    }
+    // Of clocks that differ.
+    assert!(token.expires_s + 60 >= NOW_S, "it has expired");
+}
+
+/// Base64 with the alphabet for addresses, without padding.
+fn base64url(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let byte = |index: usize| u32::from(group.get(index).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for index in 0..=group.len() {
+            let sextet = bits >> (18 - 6 * index) & 63;
+            text.push(char::from(LETTERS[sextet as usize]));
+        }
+    }
+    text
 }
 
 /// Bytes for tungstenite to read.
