@@ -1,7 +1,7 @@
 //! One thread: its sockets, its subscribers, its turn.
 //!
 //! A turn takes what was announced, queues it for the subscribers, writes to a slice of them, looks
-//! at the sockets, and starts over. What gathers for a connection during one turn leaves in one
+//! at the sockets, and starts over. What gathers for a connection until its turn leaves in one
 //! write, so a quiet shard delivers at once and a busy one in batches; no timer decides it.
 
 use std::cell::RefCell;
