@@ -147,6 +147,7 @@ impl Shard {
         let mut drain: Option<Drain> = None;
         if self.number.index() == 0 {
             self.spawn(Rc::clone(&self).announce_statuses());
+            self.spawn(Rc::clone(&self).watch_memory());
         }
         loop {
             self.state.borrow_mut().subscribers.deliver_announced();
@@ -327,6 +328,10 @@ impl Shard {
         }
         self.tick_accepting();
         if self.number.index() == 0 {
+            if self.shared.hub.is_full() {
+                // What the engine keeps in memory can be done without first.
+                self.shared.hub.engine().shed();
+            }
             self.shared.hub.engine().sweep();
             self.shared.hub.presence().tick();
             if now_s.is_multiple_of(SAVE_S) {
