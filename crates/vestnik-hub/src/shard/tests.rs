@@ -462,7 +462,7 @@ fn what_comes_while_others_are_written_to_leaves_in_the_same_write() {
         shard.replay(key, Vec::new(), MessageId::ZERO);
     }
     while shard.next_dirty().is_some() {}
-    let mut waiting = |shard: &mut Shard<()>, seq| {
+    let waiting = |shard: &mut Shard<()>, seq| {
         announcer.announce(&[envelope(seq, &[0], true)]);
         shard.deliver_announced();
         let key = shard.next_dirty().unwrap();
