@@ -41,6 +41,11 @@ metrics! {
     ApiRefused = "vestnik_refused_api_requests_total", Counter, "JSON-RPC requests of sites with a wrong or missing signature.";
     NotObject = "vestnik_skipped_messages_total", Counter, "Messages not handed to a JSON-RPC connection because their body is no JSON object.";
     RateLimited = "vestnik_rate_limited_requests_total", Counter, "Requests of JSON-RPC clients refused because they came too fast.";
+    RateLimitedSubscriptions = "vestnik_rate_limited_subscriptions_total", Counter, "Subscriptions refused because their address made too many.";
+    RateLimitedPublishes = "vestnik_rate_limited_publishes_total", Counter, "Publishes refused because their address made too many.";
+    MemoryResident = "vestnik_memory_resident_bytes", Gauge, "Memory of the process.";
+    MemoryFull = "vestnik_memory_full", Gauge, "1 while memory is over its limit and nothing new is taken.";
+    MemoryRefused = "vestnik_refused_for_memory_total", Counter, "Subscriptions and publishes refused because memory was over its limit.";
     TrustRefused = "vestnik_refused_untrusted_total", Counter, "Requests to trusted routes from addresses outside the list.";
     SocketWrites = "vestnik_socket_writes_total", Counter, "Write calls for deliveries to WebSocket connections.";
     HistoryMessages = "vestnik_history_messages", Gauge, "Messages kept in the history now.";

@@ -251,6 +251,16 @@ impl Engine {
         }
     }
 
+    /// Gives memory back, because there is too little: an engine without a disk drops an eighth of what
+    /// it keeps, the oldest. To be called every second until there is enough.
+    pub fn shed(&self) {
+        match self {
+            Self::Memory(memory) => memory.shed(),
+            // Its messages are in files.
+            Self::Disk(_) => {}
+        }
+    }
+
     /// Stores what waits, forces it to disk and stops; later batches are refused. Blocks until that
     /// is done. Dropping the engine does the same.
     pub fn close(&self) {

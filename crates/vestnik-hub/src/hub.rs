@@ -1,6 +1,7 @@
 //! The hub's front: publishing, presence and statistics for every thread.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use vestnik_core::metric::{Metric, Metrics};
@@ -18,6 +19,9 @@ pub enum PublishError {
     /// Deliveries are so far behind that nothing more is taken; nothing was published.
     #[error("deliveries are too far behind")]
     Overloaded,
+    /// Memory is over its limit; nothing was published.
+    #[error("memory is full")]
+    Full,
     /// The engine did not take or did not keep the messages.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -35,6 +39,7 @@ pub struct Hub {
     presence: Arc<Presence>,
     pairs: Pairs,
     clock: Clock,
+    is_full: AtomicBool,
 }
 
 impl Hub {
@@ -52,7 +57,16 @@ impl Hub {
     ) -> Self {
         announcer.tell(Arc::clone(&presence));
         let stats = DailyStats::new(clock.clone());
-        Self { engine, announcer, metrics, stats, presence, pairs: Pairs::default(), clock }
+        Self {
+            engine,
+            announcer,
+            metrics,
+            stats,
+            presence,
+            pairs: Pairs::default(),
+            clock,
+            is_full: AtomicBool::new(false),
+        }
     }
 
     /// How long publishers are slowed down for while deliveries are behind; the rest of their time is
@@ -74,6 +88,7 @@ impl Hub {
         if drafts.is_empty() {
             return Ok(Vec::new());
         }
+        self.has_memory()?;
         let published = async {
             if !self.announcer.is_calm() {
                 // Whether it became calm or not, what counts is whether there is room.
@@ -111,12 +126,33 @@ impl Hub {
         if drafts.is_empty() {
             return Ok(Ticket::Ready(Vec::new()));
         }
+        self.has_memory()?;
         if !self.announcer.has_room() {
             self.metrics.increment(Metric::Refused);
             return Err(PublishError::Overloaded);
         }
         self.stats.count_messages(drafts.iter().map(|draft| &draft.kind));
         Ok(self.engine.submit(Batch { drafts, if_unstored: IfUnstored::Deliver })?)
+    }
+
+    /// Says whether memory is over its limit: then no messages are taken.
+    pub fn set_full(&self, is_full: bool) {
+        self.is_full.store(is_full, Ordering::Relaxed);
+    }
+
+    /// Whether memory is over its limit.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
+    fn has_memory(&self) -> Result<(), PublishError> {
+        if !self.is_full() {
+            return Ok(());
+        }
+        self.metrics.increment(Metric::Refused);
+        self.metrics.increment(Metric::MemoryRefused);
+        Err(PublishError::Full)
     }
 
     /// Whether somebody listens to `receiver` now, on any shard.

@@ -112,28 +112,61 @@ pub struct Shard<C> {
     /// Who is to be written to, in the order in which it became so.
     dirty: VecDeque<SubscriberKey>,
     slow: Vec<SubscriberKey>,
-    /// Announced messages that no batch has delivered yet.
+    /// Announced messages that are not queued for anybody yet.
     taken: VecDeque<Announced>,
-    batch: Batch,
+    round: Round,
     /// The inbox was not looked into at the last call of [`Shard::deliver_announced`].
     inbox_unseen: bool,
     spare: SpareQueues,
 }
 
-/// Messages that were queued together and are being written.
-#[derive(Default)]
-struct Batch {
+/// Messages that were queued for their subscribers, and what they are made of.
+#[derive(Clone, Copy, Default)]
+struct Load {
     messages: usize,
+    bytes: usize,
     work: usize,
-    /// Subscribers at the head of the dirty list that were not written to since.
-    unwritten: usize,
 }
 
-impl Batch {
-    /// Deliveries in one batch: queueing them takes some milliseconds, and nothing else happens
+impl Load {
+    fn add(&mut self, bytes: usize, work: usize) {
+        self.messages += 1;
+        self.bytes += bytes;
+        self.work += work;
+    }
+}
+
+/// One time around the dirty list: everybody who is on it at the start is written to once.
+///
+/// Messages join at any time, so whoever is written to gets everything that came since the last round
+/// in one write. What joins late has reached everybody at the end of the next round.
+#[derive(Default)]
+struct Round {
+    /// Subscribers at the head of the dirty list whose turn in this round is still to come.
+    unwritten: usize,
+    /// What everybody has at the end of this round.
+    first: Load,
+    /// What everybody has at the end of the next one.
+    joined: Load,
+    /// Somebody's outbox may be nearly full: nothing joins until it was written to.
+    is_closed: bool,
+}
+
+impl Round {
+    /// Deliveries that are queued at a time: that takes some milliseconds, and nothing else happens
     /// meanwhile.
     const WORK_MAX: usize = 32_768;
     const MESSAGES_MAX: usize = 512;
+
+    /// Whether a message of `bytes` may join. What a subscriber is given between two writes is of two
+    /// rounds at most, and that is limited to half of what an outbox takes; a single message always
+    /// fits.
+    fn has_room(&self, bytes: usize, limits: OutboxLimits) -> bool {
+        let messages = self.first.messages + self.joined.messages;
+        let messages_max = (limits.messages / 2).clamp(1, Self::MESSAGES_MAX);
+        let bytes = self.first.bytes + self.joined.bytes + bytes;
+        !self.is_closed && (messages == 0 || (messages < messages_max && bytes <= limits.bytes / 2))
+    }
 }
 
 /// Room for messages that a shard keeps for the next burst.
@@ -152,7 +185,7 @@ impl<C> Shard<C> {
             dirty: VecDeque::new(),
             slow: Vec::new(),
             taken: VecDeque::new(),
-            batch: Batch::default(),
+            round: Round::default(),
             inbox_unseen: false,
             spare: SpareQueues::default(),
         }
@@ -252,52 +285,69 @@ impl<C> Shard<C> {
         subscriber.phase = Phase::Live;
         subscriber.outbox.put_before(replayed, seen, &mut self.spare);
         self.touch(key);
-        // What waited behind the history may nearly fill its outbox: it is written before the next
-        // batch comes.
-        self.batch.unwritten = self.dirty.len();
+        // What waited behind the history may nearly fill its outbox.
+        self.close_round();
     }
 
-    /// Queues the next batch of announced messages for the subscribers they are for, unless the batch
-    /// before it is still being written ([`Shard::next_dirty`]).
+    /// Queues announced messages for the subscribers they are for, to be written to with
+    /// [`Shard::next_dirty`].
     ///
-    /// A batch is at most half of what an outbox takes, and the next one waits for its writes: an
-    /// outbox runs full because its peer does not read, never because messages came faster than this
-    /// thread could write them.
+    /// Nobody is given more than half of what an outbox takes without being written to: an outbox runs
+    /// full because its peer does not read, never because messages came faster than this thread could
+    /// write them.
     pub fn deliver_announced(&mut self) {
         self.inbox_unseen = true;
-        if self.batch.unwritten > 0 {
-            return;
-        }
-        self.settle();
-        let messages_max = (self.limits.messages / 2).clamp(1, Batch::MESSAGES_MAX);
-        let bytes_max = self.limits.bytes / 2;
-        let mut bytes = 0;
-        while self.batch.messages < messages_max && self.batch.work < Batch::WORK_MAX {
+        let mut work = 0;
+        while work < Round::WORK_MAX && !self.round.is_closed {
             if self.taken.is_empty() && std::mem::take(&mut self.inbox_unseen) {
                 // A burst must not pin its memory for ever.
                 self.taken.shrink_to(TAKEN_KEPT);
                 self.announcer.take(self.number, &mut self.taken);
             }
             let Some(next) = self.taken.front() else { break };
-            bytes += next.envelope.body.len();
-            if self.batch.messages > 0 && bytes > bytes_max {
+            let bytes = next.envelope.body.len();
+            if !self.round.has_room(bytes, self.limits) {
                 break;
             }
-            let Some(Announced { envelope, work }) = self.taken.pop_front() else { break };
-            self.batch.messages += 1;
-            self.batch.work += work as usize;
+            let Some(Announced { envelope, work: deliveries }) = self.taken.pop_front() else {
+                break;
+            };
+            let deliveries = deliveries as usize;
+            work += deliveries;
+            let is_first = self.round.unwritten == self.dirty.len();
             self.deliver(&envelope);
+            if is_first {
+                // Nobody had a turn yet, so the round begins with this message.
+                self.round.first.add(bytes, deliveries);
+                self.round.unwritten = self.dirty.len();
+            } else {
+                self.round.joined.add(bytes, deliveries);
+            }
         }
-        self.batch.unwritten = self.dirty.len();
         self.settle();
     }
 
-    /// Says that the messages of a batch that was written have arrived, so that publishers may go on.
+    /// Ends a round that is written, begins the next one, and says what has arrived, so that publishers
+    /// may go on.
     fn settle(&mut self) {
-        if self.batch.unwritten == 0 && self.batch.messages > 0 {
-            self.announcer.delivered(self.number, self.batch.messages, self.batch.work);
-            self.batch = Batch::default();
+        while self.round.unwritten == 0 {
+            let arrived = std::mem::take(&mut self.round.first);
+            if arrived.messages > 0 {
+                self.announcer.delivered(self.number, arrived.messages, arrived.work);
+            }
+            self.round.first = std::mem::take(&mut self.round.joined);
+            self.round.unwritten = self.dirty.len();
+            self.round.is_closed = false;
+            if self.round.first.messages == 0 {
+                break;
+            }
         }
+    }
+
+    /// Lets nothing join until everybody on the dirty list was written to.
+    fn close_round(&mut self) {
+        self.round.unwritten = self.dirty.len();
+        self.round.is_closed = self.round.unwritten > 0;
     }
 
     /// Queues one message for every subscriber of its receivers, once each.
@@ -357,13 +407,13 @@ impl<C> Shard<C> {
     }
 
     /// Puts a subscriber back on the list, although its socket takes more: others have their turn
-    /// first. The next batch waits for it too, so that its outbox does not run full meanwhile; but not
-    /// for a replay, which may be long.
+    /// first. New messages wait for it too, so that its outbox does not run full meanwhile; but not for
+    /// a replay, which may be long.
     pub fn write_on(&mut self, key: SubscriberKey) {
         self.touch(key);
         let next = self.get(key).and_then(|subscriber| subscriber.outbox.queue()?.peek());
         if matches!(next, Some(Item::Live(_))) {
-            self.batch.unwritten = self.dirty.len();
+            self.close_round();
         }
     }
 
@@ -379,7 +429,7 @@ impl<C> Shard<C> {
     /// takes no more, calls [`Shard::touch`] once it does again.
     pub fn next_dirty(&mut self) -> Option<SubscriberKey> {
         while let Some(key) = self.dirty.pop_front() {
-            self.batch.unwritten = self.batch.unwritten.saturating_sub(1);
+            self.round.unwritten = self.round.unwritten.saturating_sub(1);
             self.settle();
             if let Some(subscriber) = self.get(key) {
                 subscriber.dirty = false;
@@ -516,8 +566,9 @@ impl<C> Drop for Shard<C> {
             self.unsubscribe(key);
         }
         let taken_work: usize = self.taken.iter().map(|announced| announced.work as usize).sum();
-        let messages = self.taken.len() + self.batch.messages;
-        self.announcer.retire(self.number, messages, taken_work + self.batch.work);
+        let Round { first, joined, .. } = &self.round;
+        let messages = self.taken.len() + first.messages + joined.messages;
+        self.announcer.retire(self.number, messages, taken_work + first.work + joined.work);
     }
 }
 

@@ -337,6 +337,9 @@ impl Shard {
                 // Without a pair there is nothing to say but `pong` and `mack:…`.
                 const WORDS_MAX: usize = 8 * 1024;
                 // Before memory is spent on what a stranger sends.
+                if !self.shared.may_publish(client) {
+                    return Ok(self.refuse(request, respond::too_fast()).await);
+                }
                 let Some(author) = self.shared.client_author(raw_query) else {
                     let answer = self.refusal(&RequestError::PublicChannelRequired);
                     return Ok(self.refuse(request, answer).await);
@@ -356,6 +359,9 @@ impl Shard {
                 }
             }
             (Route::Api, &Method::POST) => {
+                if !self.shared.may_publish(client) {
+                    return Ok(self.refuse(request, rpc::api_unavailable()).await);
+                }
                 let limit = self.shared.options().limits.max_trusted_payload;
                 match self.body(request, limit).await {
                     Ok(body) => Ok(self.api(raw_query, body).await),
@@ -365,12 +371,18 @@ impl Shard {
             }
             (Route::Api, _) => Ok(self.refuse(request, rpc::api_not_found()).await),
             (Route::Health, &Method::GET) => {
-                Ok(respond::answer(StatusCode::OK, respond::TEXT, "ok\n"))
+                // Not a failure: whoever restarts what fails would close all connections.
+                let word = if self.shared.hub.is_full() { "full\n" } else { "ok\n" };
+                Ok(respond::answer(StatusCode::OK, respond::TEXT, word))
             }
             (Route::Publish, &Method::GET | &Method::POST)
             | (Route::ServerStat | Route::Metrics, &Method::GET) => {
                 if !self.is_trusted(client, route, rest) {
                     return Ok(self.refuse(request, respond::untrusted()).await);
+                }
+                let publishes = request.method() == Method::POST;
+                if publishes && !self.shared.may_publish(client) {
+                    return Ok(self.refuse(request, respond::too_fast()).await);
                 }
                 self.trusted(route, raw_query, request).await
             }
@@ -476,6 +488,9 @@ impl Shard {
             self.shared.options().compression,
         );
         let Some(accepted) = accepted else { return respond::handshake_refused("Bad Request") };
+        if self.shared.refuses_for_memory() {
+            return respond::unavailable();
+        }
         let client = self.client(origin.peer.ip(), &request);
         let subscription = match self.shared.handshake_subscription(raw_query) {
             Ok(subscription) => subscription,

@@ -545,6 +545,10 @@ impl Shard {
             extensions: header("sec-websocket-extensions"),
         }
         .accept(&options.listeners[listener].routes, options.compression)?;
+        if self.shared.hub.is_full() {
+            // The other way answers requests.
+            return None;
+        }
         let subscription = self.shared.handshake_subscription(query).ok()?;
         let forwarded = request
             .headers
@@ -566,7 +570,7 @@ impl Shard {
         mut received: Vec<u8>,
     ) {
         let is_encrypted = matches!(stream, Stream::Tls(_));
-        let is_admitted = self.shared.admission.enter(client);
+        let is_admitted = self.shared.admits(client);
         let admitted = is_admitted.then_some(client);
         let socket = WebSocket::new(stream, subscription, compression, admitted, self.now_s());
         self.shared.metrics().increment(Metric::ConnectionsWebSocket);

@@ -32,7 +32,7 @@ pub struct Listener {
     pub inherited: Option<Arc<TcpListener>>,
 }
 
-/// Sizes and counts; all are at least 1.
+/// Sizes and counts; all are at least 1 unless said.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Bytes of a text publish, a client's publish or a client's WebSocket message (README D18).
@@ -47,6 +47,12 @@ pub struct Limits {
     pub connections: usize,
     /// Connections from one address.
     pub connections_per_address: usize,
+    /// Subscriptions a second from one address; 0: no limit.
+    pub subscriptions_per_second: u32,
+    /// Publishes a second from one address that is not trusted; 0: no limit.
+    pub publishes_per_second: u32,
+    /// Bytes of memory of the process above which nothing new is taken; 0: no limit.
+    pub memory: u64,
     /// Messages in one binary request.
     pub messages_per_request: usize,
     /// Receivers of one message, channels of one question, channels of one subscription.

@@ -199,6 +199,8 @@ impl Shard {
         });
         match answered.await {
             Ok(Ok(_)) => respond::taken(),
+            // Said once, when it began.
+            Ok(Err(PublishError::Full)) => respond::unavailable(),
             Ok(Err(error)) => {
                 tracing::error!(%error, "publish not stored");
                 respond::unavailable()

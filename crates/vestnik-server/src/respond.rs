@@ -82,6 +82,13 @@ fn closing(mut answer: Answer) -> Answer {
     answer
 }
 
+/// 429: this address publishes too fast; nothing of the request was published.
+pub(crate) fn too_fast() -> Answer {
+    let mut answer = answer(StatusCode::TOO_MANY_REQUESTS, TEXT, Bytes::new());
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
+}
+
 /// 503: the messages are not stored (README D6).
 pub(crate) fn unavailable() -> Answer {
     let mut answer = answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, Bytes::new());

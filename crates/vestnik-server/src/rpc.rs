@@ -7,7 +7,7 @@ mod status;
 
 use std::fmt::Write as _;
 
-pub(crate) use site::{api_not_found, api_too_large};
+pub(crate) use site::{api_not_found, api_too_large, api_unavailable};
 use vestnik_core::{Author, User, UserId, UserSpace};
 
 /// Who a subscriber of generation 5 is.

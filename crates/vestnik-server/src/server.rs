@@ -14,6 +14,7 @@ use vestnik_hub::{Hub, ShardNumber};
 use crate::admission::Admission;
 use crate::listen::{self, BindError};
 use crate::options::Options;
+use crate::rate::Rates;
 use crate::shard::Shard;
 use crate::shared::{Command, Shared};
 use crate::transport::between_polls::BetweenPolls;
@@ -70,6 +71,8 @@ impl Server {
             accepted: Arc::new(Admission::new(limits.connections, limits.connections_per_address)),
             options: ArcSwap::from_pointee(options),
             admission,
+            subscribe_rates: Rates::new(),
+            publish_rates: Rates::new(),
             hub,
             commands: commands.into(),
             evictions: std::sync::Mutex::default(),

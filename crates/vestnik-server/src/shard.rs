@@ -1,7 +1,7 @@
 //! One thread: its sockets, its subscribers, its turn.
 //!
 //! A turn takes what was announced, queues it for the subscribers, writes to a slice of them, looks
-//! at the sockets, and starts over. What gathers for a connection during one turn leaves in one
+//! at the sockets, and starts over. What gathers for a connection until its turn leaves in one
 //! write, so a quiet shard delivers at once and a busy one in batches; no timer decides it.
 
 use std::cell::RefCell;
@@ -123,6 +123,7 @@ impl Shard {
         let mut drain: Option<Drain> = None;
         if self.number.index() == 0 {
             self.spawn(Rc::clone(&self).announce_statuses());
+            self.spawn(Rc::clone(&self).watch_memory());
         }
         loop {
             self.state.borrow_mut().subscribers.deliver_announced();
@@ -321,6 +322,10 @@ impl Shard {
         }
         self.tick_accepting();
         if self.number.index() == 0 {
+            if self.shared.hub.is_full() {
+                // What the engine keeps in memory can be done without first.
+                self.shared.hub.engine().shed();
+            }
             self.shared.hub.engine().sweep();
             self.shared.hub.presence().tick();
             if now_s.is_multiple_of(SAVE_S) {

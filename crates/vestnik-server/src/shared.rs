@@ -1,6 +1,7 @@
 //! What all shards of a server share, and what they ask each other.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,12 +11,13 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use vestnik_core::Receiver;
-use vestnik_core::metric::Metrics;
+use vestnik_core::metric::{Metric, Metrics};
 use vestnik_core::tenant::Tenant;
 use vestnik_hub::{Hub, SubscriberKey};
 
 use crate::admission::Admission;
 use crate::options::Options;
+use crate::rate::Rates;
 use crate::transport::between_polls::{Adopter, BetweenPolls, Place};
 
 /// What all shards share.
@@ -27,6 +29,10 @@ pub(crate) struct Shared {
     /// Connections of strangers that are no WebSockets: those of requests, and who has not said what it
     /// is.
     pub(crate) accepted: Arc<Admission>,
+    /// Subscriptions of each address.
+    pub(crate) subscribe_rates: Rates,
+    /// Publishes of each address.
+    pub(crate) publish_rates: Rates,
     pub(crate) commands: Box<[mpsc::Sender<Command>]>,
     /// The tabs of one channel may sit on different shards.
     pub(crate) evictions: Mutex<Evictions>,
@@ -64,6 +70,39 @@ impl Shared {
             self.distrust_said.store(now_s, Ordering::Relaxed);
         }
         is_due
+    }
+
+    /// Counts a subscriber in; `false`, and nothing counted, when there are too many, or too many came
+    /// lately from this address.
+    pub(crate) fn admits(&self, client: IpAddr) -> bool {
+        let options = self.options();
+        let rate = options.limits.subscriptions_per_second;
+        if rate > 0 && !options.trust.allows(client) && !self.subscribe_rates.allows(client, rate) {
+            self.metrics().increment(Metric::RateLimitedSubscriptions);
+            return false;
+        }
+        self.admission.enter(client)
+    }
+
+    /// Whether this address may publish once more now.
+    pub(crate) fn may_publish(&self, client: IpAddr) -> bool {
+        let options = self.options();
+        let rate = options.limits.publishes_per_second;
+        let may =
+            rate == 0 || options.trust.allows(client) || self.publish_rates.allows(client, rate);
+        if !may {
+            self.metrics().increment(Metric::RateLimitedPublishes);
+        }
+        may
+    }
+
+    /// Whether there is no memory for another subscriber; counted.
+    pub(crate) fn refuses_for_memory(&self) -> bool {
+        let is_full = self.hub.is_full();
+        if is_full {
+            self.metrics().increment(Metric::MemoryRefused);
+        }
+        is_full
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

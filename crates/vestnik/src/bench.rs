@@ -2,6 +2,7 @@
 
 mod figures;
 pub(crate) mod floor;
+mod hardship;
 mod process;
 mod publisher;
 mod report;
@@ -37,6 +38,12 @@ pub(crate) enum Part {
     Poll,
     /// Many messages to the same connections: writes per client.
     Burst,
+    /// Everybody comes back at once while publishing goes on; nothing may be lost.
+    Storm,
+    /// One subscriber that reads nothing: what it costs, and whom it delays.
+    SlowReader,
+    /// Connections come and go for a long time: whether memory grows. Only when asked for.
+    Soak,
 }
 
 /// Arguments of `vestnik bench`.
@@ -51,6 +58,9 @@ pub(crate) struct BenchArgs {
     /// How often everything is measured.
     #[arg(long, value_name = "NUMBER", default_value_t = 3)]
     repeat: usize,
+    /// Seconds of the part `soak`. The goal is meant for an hour: short runs show little but noise.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    soak: u64,
     /// Bytes of an event.
     #[arg(long, value_name = "BYTES", default_value_t = 200)]
     bytes: usize,
@@ -79,7 +89,7 @@ pub(crate) struct BenchArgs {
 
 impl BenchArgs {
     fn measures(&self, part: Part) -> bool {
-        self.only.is_empty() || self.only.contains(&part)
+        (self.only.is_empty() && part != Part::Soak) || self.only.contains(&part)
     }
 
     fn target(&self) -> anyhow::Result<Target> {
@@ -119,6 +129,9 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
             Part::Latency,
             Part::Publish,
             Part::Poll,
+            Part::Storm,
+            Part::SlowReader,
+            Part::Soak,
         ];
         let progress = progress(round, args.repeat, parts.len());
         for part in parts {
@@ -132,6 +145,9 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
                     Part::Latency => bench.latency(),
                     Part::Publish => bench.publish(),
                     Part::Poll => bench.poll(),
+                    Part::Storm => bench.storm(),
+                    Part::SlowReader => bench.slow_reader(),
+                    Part::Soak => bench.soak(Duration::from_secs(args.soak)),
                 };
                 merge(&mut figures, measured.with_context(|| format!("measuring {part:?}"))?);
             }

@@ -200,6 +200,12 @@ pub(crate) struct Limits {
     pub(crate) connections: usize,
     /// Connections from one address; not above `connections`.
     pub(crate) connections_per_address: usize,
+    /// Subscriptions a second from one address; 0: no limit.
+    pub(crate) subscriptions_per_second: u32,
+    /// Publishes a second from one address; 0: no limit.
+    pub(crate) publishes_per_second: u32,
+    /// Bytes of memory above which nothing new is taken; 0: no limit.
+    pub(crate) memory_bytes: u64,
     /// Bytes of the head of a request.
     pub(crate) request_head_bytes: usize,
     /// Messages that wait for a slow connection.
@@ -924,6 +930,8 @@ impl Build<'_> {
     }
 
     fn limits(&mut self) -> Limits {
+        /// What a server with a few connections needs, and some.
+        const MEMORY_MIN: usize = 32 << 20;
         let layers = self.layers;
         let payload_bytes = layers.amount("limits.max_payload");
         let mut trusted_payload_bytes = layers.amount("limits.max_trusted_payload");
@@ -946,6 +954,14 @@ impl Build<'_> {
             0 => connections,
             number => number.min(connections),
         };
+        let memory = layers.amount("limits.memory");
+        if (1..MEMORY_MIN).contains(&memory) {
+            self.problem(
+                "limits.memory",
+                "must be 0 or at least 32MiB: less would refuse everybody",
+            );
+        }
+        let per_second = |path| u32::try_from(layers.amount(path)).unwrap_or(u32::MAX);
         Limits {
             payload_bytes,
             trusted_payload_bytes,
@@ -955,6 +971,9 @@ impl Build<'_> {
             channels_per_request: layers.amount("limits.channels_per_request"),
             connections,
             connections_per_address,
+            subscriptions_per_second: per_second("limits.subscriptions_per_second"),
+            publishes_per_second: per_second("limits.publishes_per_second"),
+            memory_bytes: memory as u64,
             request_head_bytes: layers.amount("limits.request_head"),
             outbox_messages: layers.amount("limits.outbox_messages"),
             outbox_bytes,

@@ -146,6 +146,14 @@ impl Memory {
         }
     }
 
+    pub(super) fn shed(&self) {
+        let now_s = self.clock.unix_s();
+        let mut state = self.lock();
+        let count = state.index.len().div_ceil(8);
+        state.index.evict_oldest(count, now_s);
+        self.show(&state.index);
+    }
+
     pub(super) fn close(&self) {
         self.lock().closed = true;
     }

@@ -455,7 +455,28 @@ fn a_shard_that_ends_holds_nobody_back_and_leaves_no_channel_online() {
 }
 
 #[test]
-fn the_dirty_list_of_a_batch_ends_although_it_is_touched_all_the_time() {
+fn what_comes_while_others_are_written_to_leaves_in_the_same_write() {
+    let (announcer, mut shard, first) = one_subscriber(WIDE);
+    let (second, _) = shard.subscribe(&[channel(0)], None, ());
+    for key in [first, second] {
+        shard.replay(key, Vec::new(), MessageId::ZERO);
+    }
+    while shard.next_dirty().is_some() {}
+    let waiting = |shard: &mut Shard<()>, seq| {
+        announcer.announce(&[envelope(seq, &[0], true)]);
+        shard.deliver_announced();
+        let key = shard.next_dirty().unwrap();
+        let queue = shard.get(key).unwrap().outbox.queue().unwrap();
+        (key, std::iter::from_fn(|| queue.pop()).count())
+    };
+    assert_eq!(waiting(&mut shard, 1), (first, 1));
+    assert_eq!(waiting(&mut shard, 2), (second, 2));
+    assert_eq!(waiting(&mut shard, 3), (first, 2));
+    assert_eq!(waiting(&mut shard, 4), (second, 2));
+}
+
+#[test]
+fn a_round_ends_although_its_subscribers_are_touched_all_the_time() {
     let (announcer, mut shard, first) = one_subscriber(WIDE);
     let (second, _) = shard.subscribe(&[channel(1)], None, ());
     for key in [first, second] {
@@ -469,7 +490,10 @@ fn the_dirty_list_of_a_batch_ends_although_it_is_touched_all_the_time() {
     }
     announcer.announce(&[envelope(2, &[1], true)]);
     shard.deliver_announced();
-    assert!(!shard.get(second).unwrap().outbox.is_empty(), "the next batch did not wait for ever");
+    assert!(
+        !shard.get(second).unwrap().outbox.is_empty(),
+        "the next message did not wait for ever"
+    );
 }
 
 #[test]

@@ -124,6 +124,7 @@ impl Shard {
         key: SubscriberKey,
         call: &Call<'_>,
     ) -> Result<Done, RpcError> {
+        let address = websocket(state, key).and_then(|socket| socket.admitted());
         let Some(rpc) = websocket(state, key).and_then(|socket| socket.rpc_mut()) else {
             return Err(RpcError::MethodNotFound);
         };
@@ -137,6 +138,11 @@ impl Shard {
         };
         if cost > 0.0 && !rpc.allowance.take(cost) {
             self.shared.metrics().increment(Metric::RateLimited);
+            return Err(RATE_LIMIT);
+        }
+        if call.method == "publish"
+            && address.is_some_and(|address| !self.shared.may_publish(address))
+        {
             return Err(RATE_LIMIT);
         }
         let space = self.shared.space_of(&identity);
@@ -250,7 +256,10 @@ impl Shared {
             return Ok(Done::now("{}"));
         }
         let ticket = self.hub.publish_now(vec![draft]).map_err(|error| {
-            tracing::warn!(%error, "client message not accepted");
+            // Full memory is said once, when it began.
+            if !matches!(error, PublishError::Full) {
+                tracing::warn!(%error, "client message not accepted");
+            }
             RpcError::Internal("Overloaded")
         })?;
         Ok(Done { result: "{}".to_owned(), ticket: Some(ticket) })

@@ -12,6 +12,7 @@ use http::StatusCode;
 use tokio::sync::oneshot;
 use vestnik_core::metric::Metric;
 use vestnik_core::{Draft, UserId, UserSpace};
+use vestnik_hub::PublishError;
 use vestnik_hub::engine::IfUnstored;
 use vestnik_hub::stats::RequestKind;
 use vestnik_proto::jsonrpc::{self, Call, Item, Packet, RpcError};
@@ -116,7 +117,7 @@ impl Shard {
             });
         }
         if !drafts.is_empty() && !self.publish_all(drafts).await {
-            return unavailable();
+            return api_unavailable();
         }
         let body = match &mut answers[..] {
             [answer] if !request.is_batch => std::mem::take(answer),
@@ -133,7 +134,10 @@ impl Shard {
         hub.stats().count_request(RequestKind::IncomingMessages);
         self.spawn(async move {
             let published = hub.publish(drafts, IfUnstored::Withhold).await;
-            if let Err(error) = &published {
+            // Full memory is said once, when it began.
+            if let Err(error) = &published
+                && !matches!(error, PublishError::Full)
+            {
                 tracing::error!(%error, "messages of a site not stored");
             }
             // The caller may be gone; the messages are published all the same.
@@ -216,7 +220,7 @@ pub(crate) fn api_not_found() -> Answer {
 }
 
 /// 503: nothing of the request was published (README D6).
-fn unavailable() -> Answer {
+pub(crate) fn api_unavailable() -> Answer {
     let mut answer =
         failure(StatusCode::SERVICE_UNAVAILABLE, RpcError::Internal("Messages not stored"));
     answer.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));

@@ -95,6 +95,9 @@ impl Drop for Held {
 impl Shard {
     /// Serves one poll: answers at once what was missed, else waits for news (queue-server.md §4.7).
     pub(crate) async fn poll(self: &Rc<Self>, client: IpAddr, target: &str) -> Answer {
+        if self.shared.refuses_for_memory() {
+            return respond::unavailable();
+        }
         let raw_query = target.split_once('?').map_or("", |(_, query)| query);
         let subscription = match self.shared.subscription(raw_query) {
             Ok(subscription) => subscription,
@@ -103,7 +106,7 @@ impl Shard {
                 return respond::poll_refused(StatusCode::BAD_REQUEST, quirks::POLL_REFUSAL);
             }
         };
-        if !self.shared.admission.enter(client) {
+        if !self.shared.admits(client) {
             return self.too_many().await;
         }
         let key = self.subscribe(&subscription, Connection::Poll(Poll::default()));

@@ -11,7 +11,7 @@ use http::Method;
 use mio::net::TcpStream;
 use vestnik_core::metric::{Metric, Metrics};
 use vestnik_core::{ChannelId, Envelope, User};
-use vestnik_hub::{Item, Outbox, Queue, SubscriberKey};
+use vestnik_hub::{Item, Outbox, PublishError, Queue, SubscriberKey};
 use vestnik_proto::jsonrpc;
 use vestnik_proto::protobuf::{Caller, Request, RequestError};
 use vestnik_proto::query::Framing;
@@ -712,8 +712,16 @@ impl Shard {
         for request in self.decode_client_requests(&payload.into_owned().into(), author)? {
             match request {
                 Request::Publish(drafts) => {
+                    let address = websocket(state, key).and_then(|socket| socket.admitted);
+                    if address.is_some_and(|address| !self.shared.may_publish(address)) {
+                        self.close_with(state, key, 1013, "try again later");
+                        return Ok(());
+                    }
                     if let Err(error) = self.shared.hub.publish_unanswered(drafts) {
-                        tracing::warn!(conn = key.serial(), %error, "client message not accepted");
+                        // Full memory is said once, when it began.
+                        if !matches!(error, PublishError::Full) {
+                            tracing::warn!(conn = key.serial(), %error, "client message not accepted");
+                        }
                         self.close_with(state, key, 1013, "try again later");
                     }
                 }

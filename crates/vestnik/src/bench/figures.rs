@@ -18,16 +18,16 @@ use super::swarm::{Swarm, channel, event, shared_channel};
 /// Bytes that a message of the benchmark has beyond its event: frame head and protobuf.
 const WRAPPING: usize = 36;
 /// Seconds that stored events are kept.
-const KEPT_S: u32 = 600;
+pub(super) const KEPT_S: u32 = 600;
 
 /// One run against one server.
 pub(super) struct Run<'a> {
-    target: &'a Target,
-    key: Key,
-    connections: usize,
-    bytes: usize,
-    origin: Instant,
-    swarm: Swarm,
+    pub(super) target: &'a Target,
+    pub(super) key: Key,
+    pub(super) connections: usize,
+    pub(super) bytes: usize,
+    pub(super) origin: Instant,
+    pub(super) swarm: Swarm,
 }
 
 impl<'a> Run<'a> {
@@ -43,16 +43,16 @@ impl<'a> Run<'a> {
         Ok(Self { target, key, connections, bytes, origin, swarm })
     }
 
-    fn event(&self) -> String {
+    pub(super) fn event(&self) -> String {
         event(self.origin, self.bytes)
     }
 
     /// Everybody connected, and nothing under way.
-    fn gather(&mut self) -> anyhow::Result<()> {
+    pub(super) fn gather(&mut self) -> anyhow::Result<()> {
         self.swarm.connect(self.connections, |_| {})
     }
 
-    fn is_checked(&self) -> anyhow::Result<()> {
+    pub(super) fn is_checked(&self) -> anyhow::Result<()> {
         let received = &self.swarm.received;
         anyhow::ensure!(
             received.duplicated == 0 && received.reordered == 0,
@@ -202,8 +202,13 @@ impl<'a> Run<'a> {
 
     /// The server's own count of write calls; another server has none.
     fn writes(&self) -> Option<f64> {
+        self.counter("vestnik_socket_writes_total")
+    }
+
+    /// One of the server's own metrics, if it has them.
+    pub(super) fn counter(&self, name: &str) -> Option<f64> {
         let page = self.fetch("/metrics")?;
-        let line = page.lines().find_map(|line| line.strip_prefix("vestnik_socket_writes_total "));
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line?.parse().ok()
     }
 
@@ -446,7 +451,7 @@ impl Poller {
 /// Sends one request.
 type Send<'a> = dyn Fn(&mut Publisher) -> anyhow::Result<()> + Sync + 'a;
 
-fn as_f64(count: u64) -> f64 {
+pub(super) fn as_f64(count: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "counts of a benchmark are far below 2^52")]
     let value = count as f64;
     value

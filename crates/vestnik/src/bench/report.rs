@@ -20,6 +20,8 @@ pub(super) enum Goal {
     Value(f64),
     /// A multiple of the bare-socket baseline of the same run.
     TimesFloor(f64),
+    /// Nothing: it is shown.
+    Shown,
 }
 
 /// One measured figure.
@@ -57,6 +59,7 @@ impl Figure {
         let (value, goal) = match self.goal {
             Goal::Value(goal) => (median(&self.samples)?, goal),
             Goal::TimesFloor(goal) => (self.ratio()?, goal),
+            Goal::Shown => return None,
         };
         Some(match self.better {
             Better::Lower => value <= goal,
@@ -72,6 +75,7 @@ impl Figure {
         match self.goal {
             Goal::Value(goal) => format!("{sign} {}", number(goal)),
             Goal::TimesFloor(goal) => format!("{sign} {} × bare", number(goal)),
+            Goal::Shown => String::new(),
         }
     }
 }

@@ -1,13 +1,14 @@
 //! Many WebSocket subscribers in one thread, which check what they get: once each, in order.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use prost::Message as _;
+use socket2::{Domain, Protocol, Socket, Type};
 use vestnik_core::sign::Key;
 use vestnik_core::{ChannelId, MessageId};
 use vestnik_proto::protobuf::schema::{ResponseBatch, ResponseCommand};
@@ -18,6 +19,8 @@ use crate::failure::Failure;
 
 /// A wait that gets nowhere for this long has failed.
 const STUCK: Duration = Duration::from_secs(30);
+/// What Linux says of a connection that is being made.
+const EINPROGRESS: i32 = 115;
 /// Handshakes under way at the same time.
 const UNDER_WAY: usize = 100;
 
@@ -61,6 +64,9 @@ pub(super) struct Swarm {
     poll: Poll,
     events: Events,
     members: Vec<Option<Member>>,
+    /// Of those: connections, and how many of them are open.
+    connected: usize,
+    opened: usize,
     buffer: Vec<u8>,
     pub(super) received: Received,
     pub(super) latencies: Latencies,
@@ -82,6 +88,8 @@ impl Swarm {
             poll: Poll::new().context("cannot watch sockets")?,
             events: Events::with_capacity(1024),
             members: Vec::new(),
+            connected: 0,
+            opened: 0,
             buffer: vec![0; 256 * 1024],
             received: Received::default(),
             latencies: Latencies::default(),
@@ -91,7 +99,7 @@ impl Swarm {
 
     /// How many subscribers are connected.
     pub(super) fn len(&self) -> usize {
-        self.members.iter().flatten().filter(|member| member.is_open).count()
+        self.opened
     }
 
     /// Connects subscribers until there are `count`, a hundred handshakes at a time. `after`: the
@@ -104,7 +112,7 @@ impl Swarm {
         self.members.resize_with(count.max(self.members.len()), || None);
         let mut open = self.len();
         let mut next = 0;
-        let mut under_way = self.members.iter().flatten().count() - open;
+        let mut under_way = self.connected - open;
         let mut progress = Instant::now();
         while open < count {
             while under_way < UNDER_WAY && next < count {
@@ -117,7 +125,7 @@ impl Swarm {
             let before = open;
             self.turn(Duration::from_millis(100))?;
             open = self.len();
-            under_way = self.members.iter().flatten().count() - open;
+            under_way = self.connected - open;
             step(open);
             if open > before {
                 progress = Instant::now();
@@ -134,6 +142,7 @@ impl Swarm {
 
     /// Drops every connection at once and returns the positions where they stopped.
     pub(super) fn drop_all(&mut self) -> Vec<Option<MessageId>> {
+        (self.connected, self.opened) = (0, 0);
         self.members.drain(..).map(|member| member.and_then(|member| member.last)).collect()
     }
 
@@ -144,7 +153,7 @@ impl Swarm {
         let mut next = 0;
         loop {
             let open = self.len();
-            let mut under_way = self.members.iter().flatten().count() - open;
+            let mut under_way = self.connected - open;
             while under_way < UNDER_WAY && next < positions.len() {
                 self.open(next, positions[next])?;
                 under_way += 1;
@@ -163,7 +172,7 @@ impl Swarm {
 
     fn open(&mut self, index: usize, after: Option<MessageId>) -> anyhow::Result<()> {
         let number = index as u64;
-        let mut stream = TcpStream::connect(self.address)
+        let mut stream = connect(self.address, index)
             .context("cannot connect; raise `ulimit -n` or use fewer --connections")?;
         self.poll.registry().register(
             &mut stream,
@@ -179,10 +188,20 @@ impl Swarm {
             last: after,
         };
         self.members[index] = Some(member);
+        self.connected += 1;
         Ok(())
     }
 
-    fn handshake(&self, number: u64, after: Option<MessageId>) -> String {
+    /// Drops the connection of one subscriber, if it is there.
+    pub(super) fn drop_one(&mut self, index: usize) {
+        if let Some(member) = self.members.get_mut(index).and_then(Option::take) {
+            self.connected -= 1;
+            self.opened -= usize::from(member.is_open);
+        }
+    }
+
+    /// The request that subscriber number `number` begins with.
+    pub(super) fn handshake(&self, number: u64, after: Option<MessageId>) -> String {
         let (private, public) = (channel(0xaa, number), channel(0xbb, number));
         let pair = format!("{private}:{public}");
         let signature = self.key.sign(&[pair.as_bytes()]);
@@ -264,7 +283,7 @@ impl Swarm {
 
     fn lost(&mut self, index: usize) {
         self.received.closed += 1;
-        self.members[index] = None;
+        self.drop_one(index);
     }
 
     /// Takes whole frames from what a member has received; the rest stays with it.
@@ -280,6 +299,7 @@ impl Swarm {
                 return self.lost(index);
             }
             member.is_open = true;
+            self.opened += 1;
             at = end + 4;
         }
         while let Ok(Parsed::Frame(frame)) = codec::parse(&bytes[at..], Peer::Server, usize::MAX) {
@@ -302,6 +322,27 @@ impl Swarm {
         }
         member.partial = bytes[at..].to_vec();
     }
+}
+
+/// Begins a connection. On the loopback every few thousand come from an address of their own: with
+/// most ports of one address in use, the kernel takes half a millisecond to find a free one, and that
+/// would be what is measured. They end with a reset, so that their ports are free for the next round.
+fn connect(address: SocketAddr, index: usize) -> io::Result<TcpStream> {
+    const FROM_ONE: usize = 1000;
+    if !matches!(address.ip(), IpAddr::V4(ip) if ip.is_loopback()) {
+        return TcpStream::connect(address);
+    }
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_linger(Some(Duration::ZERO))?;
+    let from = Ipv4Addr::new(127, 0, 0, u8::try_from(1 + index / FROM_ONE).unwrap_or(1));
+    socket.bind(&SocketAddr::from((from, 0)).into())?;
+    match socket.connect(&address.into()) {
+        // It goes on by itself.
+        Err(error) if error.raw_os_error() == Some(EINPROGRESS) => {}
+        result => result?,
+    }
+    Ok(TcpStream::from_std(socket.into()))
 }
 
 /// Counts and checks the messages of one frame.

@@ -154,6 +154,15 @@ settings! {
     "limits.connections_per_address", Kind::Count(0, 10_000_000), "0",
     "Connections from one address; 0: no limit but `limits.connections`. Leave it at 0 behind a proxy that is not in `trusted.proxies`, because all connections then come from one address.",
     "offices share an address; README D12";
+    "limits.subscriptions_per_second", Kind::Count(0, 1_000_000), "0",
+    "Connections and polls a second from one address (of IPv6 from one network of 64 bits); ten seconds' worth may come at once. One more gets 4029 or 429 after 3 s, as with too many connections. 0: no limit. Networks of `trusted.allow` are not limited. An office, or a mobile operator, is one address: after a restart all of its tabs come back at once.",
+    "queue-server.md W-28; off, since a limit that fits every site does not exist";
+    "limits.publishes_per_second", Kind::Count(0, 1_000_000), "0",
+    "Publishes a second from one address, of clients and of sites that publish with `trusted.path_secret` or a signature; ten seconds' worth may come at once. One more gets 429, a site of generation 5 gets 503 and sends its messages again; a WebSocket of generation 4 is closed with 1013, one of generation 5 gets an error. 0: no limit. Networks of `trusted.allow` are not limited.",
+    "queue-server.md W-28; off, because a site that publishes much would lose messages";
+    "limits.memory", Kind::Size(0, 1 << 50), "0",
+    "Memory of the process above which no new connections and messages are taken (503), until it is a tenth below; messages that `history.engine = \"memory\"` keeps leave early, too. 0: no limit. Set it below the limit of the container or the service, at which the system ends the process.",
+    "who is connected stays connected";
     "limits.request_head", Kind::Size(KIB, MIB), "\"16KiB\"",
     "Largest head of a request: line and headers.",
     "README D18";

@@ -255,8 +255,8 @@ fn q_170_a_caller_that_hangs_up_after_its_request_still_gets_it_published() {
     assert_eq!(events(stored(&server, pair).text()).len(), 50);
 }
 
-/// Nobody limits the rate: a site that publishes much would lose messages, and the original's
-/// setting for it was never read. What one caller may cost is bounded: connections
+/// Nobody limits the rate unless told to (`overload.rs`): a site that publishes much would lose
+/// messages, and the original's setting for it was never read. What one caller may cost is bounded: connections
 /// (`limits.connections_per_address`), messages of a request, sizes of heads and bodies, and what
 /// waits; a text publish has as many channels as its head has room for.
 #[test]
