@@ -365,7 +365,10 @@ impl Shard {
             }
             (Route::Api, _) => Ok(self.refuse(request, rpc::api_not_found()).await),
             (Route::Health, &Method::GET) => {
-                Ok(respond::answer(StatusCode::OK, respond::TEXT, "ok\n"))
+                // Still 200 without Redis: whoever is connected here stays, and returns to no better node.
+                let is_reachable = self.shared.hub.engine().is_reachable();
+                let body = if is_reachable { "ok\n" } else { "ok, but redis is not connected\n" };
+                Ok(respond::answer(StatusCode::OK, respond::TEXT, body))
             }
             (Route::Publish, &Method::GET | &Method::POST)
             | (Route::ServerStat | Route::Metrics, &Method::GET) => {
