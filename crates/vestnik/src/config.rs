@@ -659,7 +659,9 @@ impl Build<'_> {
     }
 
     fn warn_of_visible_secrets(&mut self) {
-        for path in ["security.key", "trusted.path_secret", "redis.password", "redis.sentinel_password"] {
+        for path in
+            ["security.key", "trusted.path_secret", "redis.password", "redis.sentinel_password"]
+        {
             if self.layers.place(path) == Place::Flag && !self.layers.text(path).is_empty() {
                 self.warn(
                     path,
