@@ -18,8 +18,10 @@ struct Redis {
 
 impl Redis {
     fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        drop(listener);
         let child = Self::spawn(port, &folder);
         Self { child, port, folder }
     }
@@ -35,8 +37,8 @@ impl Redis {
     }
 
     fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
     }
 
     fn start_again(&mut self) {
