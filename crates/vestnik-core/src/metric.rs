@@ -56,6 +56,8 @@ metrics! {
     HistoryCompactedBytes = "vestnik_history_compacted_bytes_total", Counter, "Bytes of history files removed or rewritten.";
     HistorySyncs = "vestnik_history_syncs_total", Counter, "Times the history was forced to disk.";
     HistoryDamaged = "vestnik_history_damaged_bytes_total", Counter, "Bytes of the history found damaged and set aside.";
+    RedisConnected = "vestnik_redis_connected", Gauge, "1 while there is a connection to Redis.";
+    RedisFailures = "vestnik_redis_failures_total", Counter, "Connections to Redis that failed or broke, and batches it refused.";
 }
 
 /// All metrics of one process. Shared by reference; updating one is a single atomic addition.

@@ -280,6 +280,12 @@ impl Announcer {
         self.listeners(receiver).shards != 0
     }
 
+    /// Every receiver that somebody listens to. Walks the whole directory.
+    #[must_use]
+    pub fn receivers(&self) -> Vec<Receiver> {
+        self.stripes.iter().flat_map(|it| lock(it).keys().copied().collect::<Vec<_>>()).collect()
+    }
+
     /// How many distinct private channels somebody listens to. Walks the whole directory.
     #[must_use]
     pub fn private_channels(&self) -> usize {

@@ -17,6 +17,7 @@ mod contract;
 mod disk;
 mod index;
 mod memory;
+mod redis;
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use vestnik_core::{Clock, Draft, Envelope, MessageId, Receiver};
 pub use disk::fuzzing;
 pub use disk::{Disk, DiskOptions, OpenError, ReplayRead, Sync};
 pub use memory::Memory;
+pub use redis::{Access, Address, Layout, Redis, RedisOptions, RedisRead, RedisTls, Topology};
 
 use crate::announce::Announcer;
 
@@ -137,6 +139,8 @@ pub struct Replay {
     /// Whether messages after the position may be missing: it is older than what is kept, or from
     /// another store.
     pub gap: bool,
+    /// The newest id there was when it was read: a position above it means "from now".
+    pub last: MessageId,
 }
 
 /// What [`Engine::history`] found.
@@ -145,17 +149,24 @@ pub enum Lookup {
     Ready(Replay),
     /// A part must be read from files, where blocking is allowed: [`ReplayRead::read`].
     Disk(ReplayRead),
+    /// It must be asked for: [`RedisRead::read`].
+    Redis(RedisRead),
 }
 
 impl Lookup {
-    /// Completes the replay; blocks on files if some must be read.
+    /// Completes the replay; blocks on files or on Redis if it must. For threads without a runtime.
     ///
     /// # Errors
-    /// [`EngineError::Store`] when the files cannot be read.
+    /// [`EngineError::Store`] when the history cannot be read.
     pub fn read(self) -> Result<Replay, EngineError> {
         match self {
             Self::Ready(replay) => Ok(replay),
             Self::Disk(read) => read.read(),
+            Self::Redis(read) => tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| EngineError::Store(error.to_string().into()))?
+                .block_on(read.read()),
         }
     }
 }
@@ -167,6 +178,8 @@ pub enum Engine {
     Memory(Memory),
     /// Messages are in files.
     Disk(Disk),
+    /// Messages are in Redis, shared by several nodes.
+    Redis(Redis),
 }
 
 impl Engine {
@@ -198,6 +211,20 @@ impl Engine {
         Disk::open(options, limits, announcer, clock, metrics).map(Self::Disk)
     }
 
+    /// Begins to use Redis; does not wait for it, it may come later.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn redis(
+        options: RedisOptions,
+        limits: HistoryLimits,
+        announcer: Arc<Announcer>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Self> {
+        Redis::start(options, limits, announcer, clock, metrics).map(Self::Redis)
+    }
+
     /// Takes drafts to be numbered, stored as far as they are to be stored, and announced. The order
     /// of calls is the order of ids. Never waits for a disk.
     ///
@@ -207,6 +234,7 @@ impl Engine {
         match self {
             Self::Memory(memory) => memory.submit(batch).map(Ticket::Ready),
             Self::Disk(disk) => disk.submit(batch),
+            Self::Redis(redis) => redis.submit(batch),
         }
     }
 
@@ -220,15 +248,17 @@ impl Engine {
         match self {
             Self::Memory(memory) => Lookup::Ready(memory.history(receivers, after)),
             Self::Disk(disk) => disk.history(receivers, after),
+            Self::Redis(redis) => Lookup::Redis(redis.history(receivers, after)),
         }
     }
 
     /// The newest stored message over `receivers`, also if it expired; remembered for a day.
-    #[must_use]
-    pub fn newest(&self, receivers: &[Receiver]) -> Option<MessageId> {
+    /// `None` also when Redis does not answer in time.
+    pub async fn newest(&self, receivers: &[Receiver]) -> Option<MessageId> {
         match self {
             Self::Memory(memory) => memory.newest(receivers),
             Self::Disk(disk) => disk.newest(receivers),
+            Self::Redis(redis) => redis.newest(receivers).await,
         }
     }
 
@@ -239,6 +269,16 @@ impl Engine {
         match self {
             Self::Memory(memory) => memory.last_id(),
             Self::Disk(disk) => disk.last_id(),
+            Self::Redis(redis) => redis.last_id(),
+        }
+    }
+
+    /// Whether the store can be reached now; files and memory always can.
+    #[must_use]
+    pub fn is_reachable(&self) -> bool {
+        match self {
+            Self::Memory(_) | Self::Disk(_) => true,
+            Self::Redis(redis) => redis.is_connected(),
         }
     }
 
@@ -248,6 +288,7 @@ impl Engine {
         match self {
             Self::Memory(memory) => memory.sweep(),
             Self::Disk(disk) => disk.sweep(),
+            Self::Redis(_) => {}
         }
     }
 
@@ -256,8 +297,8 @@ impl Engine {
     pub fn shed(&self) {
         match self {
             Self::Memory(memory) => memory.shed(),
-            // Its messages are in files.
-            Self::Disk(_) => {}
+            // Their messages are elsewhere.
+            Self::Disk(_) | Self::Redis(_) => {}
         }
     }
 
@@ -267,6 +308,7 @@ impl Engine {
         match self {
             Self::Memory(memory) => memory.close(),
             Self::Disk(disk) => disk.close(),
+            Self::Redis(redis) => redis.close(),
         }
     }
 }
@@ -276,6 +318,12 @@ impl fmt::Debug for Engine {
         f.write_str(match self {
             Self::Memory(_) => "Engine::Memory",
             Self::Disk(_) => "Engine::Disk",
+            Self::Redis(_) => "Engine::Redis",
         })
     }
+}
+
+#[cfg(test)]
+fn batch_of(draft: Draft) -> Batch {
+    Batch { drafts: vec![draft], if_unstored: IfUnstored::Deliver }
 }

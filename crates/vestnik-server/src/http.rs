@@ -371,8 +371,14 @@ impl Shard {
             }
             (Route::Api, _) => Ok(self.refuse(request, rpc::api_not_found()).await),
             (Route::Health, &Method::GET) => {
-                // Not a failure: whoever restarts what fails would close all connections.
-                let word = if self.shared.hub.is_full() { "full\n" } else { "ok\n" };
+                // Always 200: whoever restarts what fails would close all connections, and without Redis
+                // they would return to no better node.
+                let hub = &self.shared.hub;
+                let word = match (hub.engine().is_reachable(), hub.is_full()) {
+                    (false, _) => "ok, but redis is not connected\n",
+                    (true, true) => "full\n",
+                    (true, false) => "ok\n",
+                };
                 Ok(respond::answer(StatusCode::OK, respond::TEXT, word))
             }
             (Route::Publish, &Method::GET | &Method::POST)

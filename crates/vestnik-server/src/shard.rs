@@ -485,10 +485,9 @@ impl Shard {
             return;
         };
         let engine = self.shared.hub.engine();
-        let seen = position.min(engine.last_id());
         match engine.history(&subscription.receivers, position) {
             Lookup::Ready(replay) => {
-                self.replayed(key, seen, Ok(replay));
+                self.replayed(key, position, Ok(replay));
                 self.wake();
             }
             Lookup::Disk(read) => {
@@ -498,7 +497,15 @@ impl Shard {
                     let replay = read.unwrap_or_else(|_| {
                         Err(vestnik_hub::EngineError::Store("the reader failed".into()))
                     });
-                    shard.replayed(key, seen, replay);
+                    shard.replayed(key, position, replay);
+                    shard.wake();
+                });
+            }
+            Lookup::Redis(read) => {
+                let shard = Rc::clone(self);
+                self.spawn(async move {
+                    let replay = read.read().await;
+                    shard.replayed(key, position, replay);
                     shard.wake();
                 });
             }
@@ -508,7 +515,7 @@ impl Shard {
     fn replayed(
         &self,
         key: SubscriberKey,
-        seen: MessageId,
+        position: MessageId,
         replay: Result<vestnik_hub::engine::Replay, vestnik_hub::EngineError>,
     ) {
         let state = &mut *self.state.borrow_mut();
@@ -520,6 +527,7 @@ impl Shard {
                     metrics.increment(Metric::RecoveryGaps);
                     tracing::debug!(conn = key.serial(), "position is no longer covered");
                 }
+                let seen = position.min(replay.last);
                 state.subscribers.replay(key, replay.envelopes, seen);
             }
             Err(error) => {

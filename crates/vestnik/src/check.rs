@@ -204,6 +204,9 @@ fn print_keys(config: &Config, out: &mut impl Write) -> anyhow::Result<()> {
 fn print_history(history: &History, data_dir: &str, out: &mut impl Write) -> anyhow::Result<()> {
     writeln!(out, "history:")?;
     match (history.engine, history.sync) {
+        (HistoryEngine::Redis, _) => {
+            writeln!(out, "  in redis, shared by all nodes that use the same keys there")?;
+        }
         (HistoryEngine::Memory, _) => writeln!(out, "  in memory: lost when the server stops")?,
         (HistoryEngine::Disk, sync) => {
             let when = match sync {

@@ -11,6 +11,7 @@ mod keys;
 mod layer;
 #[cfg(test)]
 mod mutation;
+mod redis;
 mod table;
 mod value;
 
@@ -24,6 +25,7 @@ use std::time::Duration;
 use vestnik_core::Secret;
 use vestnik_core::sign::{Algorithm, Key, KeyRing};
 use vestnik_core::tenant::MissingExpiry;
+use vestnik_hub::engine::RedisOptions;
 
 pub(crate) use certificates::LoadedCertificate;
 pub(crate) use document::options as options_page;
@@ -60,6 +62,8 @@ pub(crate) struct Config {
     pub(crate) timing: Timing,
     /// Kept messages.
     pub(crate) history: History,
+    /// Where Redis is, for the engine that uses it.
+    pub(crate) redis: RedisOptions,
     /// What is logged.
     pub(crate) log: Log,
     /// Every certificate that a listener names.
@@ -246,6 +250,8 @@ pub(crate) enum HistoryEngine {
     Disk,
     /// In memory.
     Memory,
+    /// In Redis, shared by several nodes.
+    Redis,
 }
 
 /// When messages are forced to disk.
@@ -501,6 +507,7 @@ impl Config {
             limits: build.limits(),
             timing: timing(&layers),
             history: build.history(),
+            redis: build.redis(),
             log: log(&layers),
             server: Server {
                 listeners,
@@ -658,7 +665,9 @@ impl Build<'_> {
     }
 
     fn warn_of_visible_secrets(&mut self) {
-        for path in ["security.key", "trusted.path_secret"] {
+        for path in
+            ["security.key", "trusted.path_secret", "redis.password", "redis.sentinel_password"]
+        {
             if self.layers.place(path) == Place::Flag && !self.layers.text(path).is_empty() {
                 self.warn(
                     path,
@@ -985,13 +994,7 @@ impl Build<'_> {
         let layers = self.layers;
         let engine = match layers.text("history.engine") {
             "memory" => HistoryEngine::Memory,
-            "redis" => {
-                self.problem(
-                    "history.engine",
-                    "`redis` is not available yet in this version; use `disk`",
-                );
-                HistoryEngine::Disk
-            }
+            "redis" => HistoryEngine::Redis,
             _ => HistoryEngine::Disk,
         };
         let sync = match layers.text("history.sync") {

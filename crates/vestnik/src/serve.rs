@@ -268,6 +268,11 @@ fn open_engine(
     let (announcer, clock, metrics) = (Arc::clone(announcer), clock.clone(), Arc::clone(metrics));
     let engine = match history.engine {
         HistoryEngine::Memory => Engine::memory(limits, announcer, clock, metrics),
+        HistoryEngine::Redis => {
+            let options = config.redis.clone();
+            Engine::redis(options, limits, announcer, clock, metrics)
+                .context("cannot start the thread of redis")?
+        }
         HistoryEngine::Disk => {
             let options = DiskOptions {
                 sync: match history.sync {
@@ -371,7 +376,7 @@ fn options(config: &Config, keys: KeyRing, tickets: &Arc<Tickets>) -> Options {
         tenant: Tenant { keys, missing_expiry: config.missing_expiry },
         compression: config.server.compression,
         message_ttl: Expiry::new(config.history.message_ttl.as_secs(), Expiry::MAX),
-        cluster_mode: config.server.cluster_mode,
+        cluster_mode: config.server.cluster_mode || config.history.engine == HistoryEngine::Redis,
         other_limits: config.server.other_limits.clone(),
         process_unique_id: process_unique_id(),
     }

@@ -395,8 +395,10 @@ impl Disk {
             on_disk |= matches!(part, Part::There(..));
             parts.push(part);
         }
+        let last = state.counter.announced;
         drop(state);
-        let read = ReplayRead { parts, gap: found.gap, shared: Arc::clone(&self.shared) };
+        let shared = Arc::clone(&self.shared);
+        let read = ReplayRead { parts, gap: found.gap, last, shared };
         if on_disk { Lookup::Disk(read) } else { Lookup::Ready(read.without_disk()) }
     }
 
@@ -452,6 +454,7 @@ impl Drop for Disk {
 pub struct ReplayRead {
     parts: Vec<Part>,
     gap: bool,
+    last: MessageId,
     shared: Arc<Shared>,
 }
 
@@ -467,7 +470,8 @@ impl ReplayRead {
     /// # Errors
     /// [`EngineError::Store`] when the files cannot be read.
     pub fn read(self) -> Result<Replay, EngineError> {
-        let mut replay = Replay { envelopes: Vec::with_capacity(self.parts.len()), gap: self.gap };
+        let envelopes = Vec::with_capacity(self.parts.len());
+        let mut replay = Replay { envelopes, gap: self.gap, last: self.last };
         let now_s = self.shared.clock.unix_s();
         for part in self.parts {
             match part {
@@ -502,7 +506,7 @@ impl ReplayRead {
             Part::Here(envelope) => Some(envelope),
             Part::There(..) => None,
         });
-        Replay { envelopes: here.collect(), gap: self.gap }
+        Replay { envelopes: here.collect(), gap: self.gap, last: self.last }
     }
 }
 

@@ -123,7 +123,7 @@ impl Memory {
             Place::Memory(envelope) => Some(envelope),
             Place::Disk(_) => None, // never made here
         });
-        Replay { envelopes: envelopes.collect(), gap: found.gap }
+        Replay { envelopes: envelopes.collect(), gap: found.gap, last: state.counter.announced }
     }
 
     pub(super) fn newest(&self, receivers: &[Receiver]) -> Option<MessageId> {

@@ -114,7 +114,7 @@ impl Shard {
         let mut held = Held { shard: Rc::clone(self), key, client, answered: None };
         // Looked up now: at the end of the poll it could be a message that was not delivered yet,
         // which the client would then never ask for.
-        let position = self.position(&subscription);
+        let position = self.position(&subscription).await;
         let adopted = match subscription.cursor {
             Cursor::After(position) => self.adopt(key, position, &subscription.receivers).await,
             Cursor::Live => false,
@@ -170,10 +170,10 @@ impl Shard {
     }
 
     /// The position a client goes on from if its poll brings no news.
-    fn position(&self, subscription: &Subscription) -> Option<MessageId> {
+    async fn position(&self, subscription: &Subscription) -> Option<MessageId> {
         match subscription.cursor {
             Cursor::After(position) => Some(position),
-            Cursor::Live => self.shared.hub.engine().newest(&subscription.receivers),
+            Cursor::Live => self.shared.hub.engine().newest(&subscription.receivers).await,
         }
     }
 

@@ -556,7 +556,7 @@ impl Import {
             && layers.rank("history.engine") <= Rank::File
         {
             self.warn(&file, "storage", format!(
-                "this version does not use Redis ({address}): history is kept by this process, in its data folder, and messages published to other processes are not seen; start all files as one process"
+                "Redis ({address}) is not used: history is kept by this process, in its data folder, and messages published to other processes are not seen. Start all files as one process, or share Redis with the other processes by history.engine=redis, redis.layout=push-server and redis.address={address}"
             ));
         }
         self.imply_trust(layers, &first);

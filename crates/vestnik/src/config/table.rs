@@ -205,7 +205,7 @@ settings! {
     "README D13";
 
     "history.engine", Kind::Choice(&["disk", "memory", "redis"]), "\"disk\"",
-    "Where messages with an expiry are kept: `disk` survives a restart, `memory` does not. `redis` is reserved and not available yet.",
+    "Where messages with an expiry are kept: `disk` survives a restart, `memory` does not, `redis` shares it between several nodes (section `redis`).",
     "design.md §4";
     "history.sync", Kind::Choice(&["always", "interval", "never"]), "\"always\"",
     "When messages are forced to disk: before a publish is answered, every `history.sync_interval`, or when the system likes.",
@@ -231,6 +231,43 @@ settings! {
     "history.replay_messages", Kind::Count(1, 100_000), "1000",
     "Messages a returning subscriber gets at most.",
     "queue-server.md Q-195";
+
+    "redis.topology", Kind::Choice(&["standalone", "sentinel", "cluster"]), "\"standalone\"",
+    "How the servers of `redis.address` are arranged: one server, sentinels of a group, or nodes of a cluster. All keys are in one slot of a cluster.",
+    "one server is what the originals use";
+    "redis.address", Kind::Text, "\"127.0.0.1:6379\"",
+    "Where Redis or Valkey (6 or later) is: `host:port` or `unix:/path`; several sentinels or nodes of a cluster separated by commas.",
+    "queue-server.md §2.1";
+    "redis.master", Kind::Text, "\"mymaster\"",
+    "Name of the group that the sentinels watch.",
+    "the name in the sample configuration of Redis";
+    "redis.username", Kind::Text, "\"\"",
+    "User of the access control list. Empty: `default`.",
+    "queue-server.md W-36: the originals cannot";
+    "redis.password", Kind::Secret, "\"\"",
+    "Password of that user. Empty: none.",
+    "queue-server.md W-36: the originals cannot";
+    "redis.sentinel_password", Kind::Secret, "\"\"",
+    "Password of the sentinels. Empty: none.",
+    "sentinels have one of their own";
+    "redis.database", Kind::Count(0, 10_000), "0",
+    "Number of the database; 0 in a cluster.",
+    "the only one the originals use";
+    "redis.tls", Kind::Flag, "false",
+    "Encrypt the connections to Redis and to sentinels.",
+    "most servers are on the same machine or network";
+    "redis.tls_authorities", Kind::Text, "\"\"",
+    "File with certificates of authorities, PEM, that are trusted instead of those of the system.",
+    "private authorities are usual for Redis";
+    "redis.layout", Kind::Choice(&["own", "push-server"]), "\"own\"",
+    "`push-server`: keys and announcements of Push server 2.0, whose processes may run on the same Redis. `own`: behind `redis.prefix`, for vestnik alone, also in a cluster.",
+    "queue-server.md §8, W-36";
+    "redis.prefix", Kind::Text, "\"vestnik\"",
+    "What all keys of `redis.layout = \"own\"` begin with, in braces: 1 to 64 of `A-Z a-z 0-9 _ - . :`. All nodes of one installation have the same.",
+    "queue-server.md W-36: two installations share one Redis";
+    "redis.timeout", Kind::Time(100, MINUTE), "\"2s\"",
+    "A server that does not answer for this long is given up, and looked for again.",
+    "longer than a fork of a large server takes, shorter than a reader's patience";
 
     "log.level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "\"info\"",
     "Least important lines that are written to standard error.",

@@ -236,9 +236,28 @@ fn k_070_a_poll_is_answered_within_60_seconds() {
 }
 
 #[test]
-fn redis_is_refused_as_not_available_yet() {
-    let text = toml("[history]\nengine = \"redis\"\n").problems();
-    assert!(text.contains("history.engine (line 2): `redis` is not available yet"), "{text}");
+fn w_036_redis_is_reached_as_configured_and_mistakes_are_told() {
+    use vestnik_hub::engine::{Address, Layout, Topology};
+    let text = "[history]\nengine = \"redis\"\n[redis]\naddress = \"unix:/run/redis.sock\"\nprefix = \"test\"\ndatabase = 3\n";
+    let (config, _) = toml(text).load();
+    let access = &config.redis.access;
+    let Topology::Standalone(Address::Unix(path)) = &access.topology else { panic!("a socket") };
+    assert_eq!((path.to_str(), access.database), (Some("/run/redis.sock"), 3));
+    assert_eq!(config.redis.layout, Layout::Own("test".to_owned()));
+    for (section, problem) in [
+        ("address = \"nowhere\"", "redis.address (line 4): must be `host:port`"),
+        ("address = \"a:1,b:2\"", "names several servers"),
+        ("prefix = \"{x}\"", "redis.prefix (line 4): must be 1 to 64"),
+        (
+            "topology = \"cluster\"\nlayout = \"push-server\"",
+            "redis.layout (line 5): `push-server`",
+        ),
+        ("topology = \"cluster\"\ndatabase = 1", "redis.database (line 5): a cluster"),
+        ("tls = true\ntls_authorities = \"/no/file\"", "redis.tls_authorities (line 5): cannot"),
+    ] {
+        let text = toml(&format!("[history]\nengine = \"redis\"\n[redis]\n{section}\n")).problems();
+        assert!(text.contains(problem), "{text}");
+    }
 }
 
 #[test]

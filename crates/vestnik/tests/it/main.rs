@@ -27,6 +27,7 @@ mod pressure;
 mod proxy_protocol;
 mod publish;
 mod raw;
+mod redis;
 mod reload;
 mod requests;
 mod routing;

@@ -14,7 +14,7 @@ impl Bench {
     fn inner(&self) -> &Disk {
         match &*self.engine {
             Engine::Disk(disk) => disk,
-            Engine::Memory(_) => panic!("not on disk"),
+            Engine::Memory(_) | Engine::Redis(_) => panic!("not on disk"),
         }
     }
 
@@ -85,7 +85,7 @@ fn w_014_q_129_ids_go_on_after_a_restart_and_messages_are_there() {
     assert_eq!(bodies(&replay.envelopes), ["a", "b"]);
     assert_eq!(bench.replay(&[private(1)], first).envelopes.len(), 1);
     assert!(!bench.replay(&[private(1)], volatile).gap);
-    assert_eq!(bench.engine.newest(&[public(2)]), Some(first));
+    assert_eq!(bench.newest(&[public(2)]), Some(first));
     assert_eq!(bench.count(Metric::HistoryMessages), 2);
 }
 
@@ -188,7 +188,7 @@ fn q_179_the_newest_id_survives_a_restart_after_its_message_expired() {
     let newest = bench.say(&[private(1)], "short", 5);
     bench.clock.advance(Duration::from_secs(10));
     let bench = bench.restart(How::Killed);
-    assert_eq!(bench.engine.newest(&[private(1)]), Some(newest));
+    assert_eq!(bench.newest(&[private(1)]), Some(newest));
     assert_eq!(bench.count(Metric::HistoryMessages), 1);
 }
 

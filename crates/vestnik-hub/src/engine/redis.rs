@@ -1,0 +1,714 @@
+//! The engine of several nodes: messages are in Redis, and the nodes hear of them there.
+//!
+//! One thread has one connection that publishes and listens, and one that reads. What waits is
+//! published together by one script, so a publish takes one round trip, and more per trip under load.
+//! The answer comes behind all announcements that were made before it, on the same connection: so a
+//! node announces in the order of ids, its own messages without reading them again.
+//!
+//! A broken connection leaves a batch whose fate is unknown. Its serial number says whether it was
+//! executed; only if not, it is sent again. After a break the history of every receiver that is
+//! listened to is read from the last announced id on, before anything newer is announced.
+
+mod link;
+mod record;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use redis::RedisError;
+use redis::aio::MultiplexedConnection;
+use tokio::sync::{Notify, oneshot};
+use vestnik_core::metric::{Metric, Metrics};
+use vestnik_core::{Clock, Draft, Envelope, MessageId, Receiver};
+
+pub use link::{Access, Address, RedisTls, Topology};
+
+use super::{Batch, EngineError, HistoryLimits, IfUnstored, Replay, Ticket};
+use crate::announce::Announcer;
+use link::Pushes;
+
+const PUBLISH: &str = include_str!("redis/publish.lua");
+const HISTORY: &str = include_str!("redis/history.lua");
+
+/// Names of keys and of the bus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Those of Push server 2.0, which may run beside.
+    PushServer,
+    /// Our own, behind this prefix, all in one slot of a cluster.
+    Own(String),
+}
+
+/// Everything the engine is told.
+#[derive(Clone, Debug)]
+pub struct RedisOptions {
+    /// The way to the server.
+    pub access: Access,
+    /// Names of keys.
+    pub layout: Layout,
+}
+
+/// The engine.
+pub struct Redis {
+    inner: Arc<Inner>,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+struct Inner {
+    options: RedisOptions,
+    limits: HistoryLimits,
+    announcer: Arc<Announcer>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    /// Names this process on the bus.
+    node: String,
+    state: Mutex<State>,
+    /// Something waits, or the engine is closed.
+    wake: Notify,
+    /// The connection came.
+    connected: Notify,
+}
+
+struct State {
+    waiting: VecDeque<Waiting>,
+    waiting_messages: usize,
+    waiting_bytes: usize,
+    is_closed: bool,
+    announced: MessageId,
+    reader: Option<Reader>,
+}
+
+#[derive(Clone)]
+struct Reader {
+    connection: MultiplexedConnection,
+    history: String,
+}
+
+struct Waiting {
+    drafts: Vec<Draft>,
+    if_unstored: IfUnstored,
+    answer: oneshot::Sender<Result<Vec<MessageId>, EngineError>>,
+    since: Instant,
+}
+
+/// A batch that was sent and not answered.
+struct Flying {
+    serial: u64,
+    batches: Vec<Waiting>,
+}
+
+/// What the publishing script answered.
+struct Numbered {
+    before: MessageId,
+    created_ms: u64,
+    count: usize,
+}
+
+/// Why a connection is over.
+enum Broken {
+    Stopped,
+    Failed(String),
+}
+
+impl From<RedisError> for Broken {
+    fn from(error: RedisError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// One connection's worth of work.
+struct Session {
+    connection: MultiplexedConnection,
+    pushes: Arc<Pushes>,
+    publish: String,
+    history: String,
+}
+
+/// Messages that may wait while Redis does not answer.
+const WAITING_MESSAGES: usize = 20_000;
+/// Bytes of them.
+const WAITING_BYTES: usize = 64 << 20;
+/// Messages of one script call: it holds up everybody else in Redis.
+const TOGETHER: usize = 256;
+/// How long a message whose publisher does not repeat it waits for Redis.
+const HELD: Duration = Duration::from_secs(30);
+/// Seconds an index lives after its newest message: a day, as the longest message (W-11).
+const INDEX_S: u64 = 86_400;
+/// Receivers whose history is read in one call after a break.
+const CATCH_UP: usize = 500;
+/// Between two signs of life of an idle connection.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(3);
+
+impl Layout {
+    fn base(&self) -> String {
+        match self {
+            Self::PushServer => String::new(),
+            Self::Own(prefix) => format!("{{{prefix}}}:"),
+        }
+    }
+
+    fn counter(&self) -> String {
+        format!("{}server:messagecounter", self.base())
+    }
+}
+
+impl Redis {
+    /// Starts the thread; does not wait for Redis, which may come later.
+    pub(super) fn start(
+        options: RedisOptions,
+        limits: HistoryLimits,
+        announcer: Arc<Announcer>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Self> {
+        let state = State {
+            waiting: VecDeque::new(),
+            waiting_messages: 0,
+            waiting_bytes: 0,
+            is_closed: false,
+            announced: MessageId::ZERO,
+            reader: None,
+        };
+        let inner = Arc::new(Inner {
+            options,
+            limits,
+            announcer,
+            clock,
+            metrics,
+            node: format!("v{:016x}", random()),
+            state: Mutex::new(state),
+            wake: Notify::new(),
+            connected: Notify::new(),
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let worker = Arc::clone(&inner);
+        let thread = std::thread::Builder::new()
+            .name("redis".to_owned())
+            .spawn(move || runtime.block_on(worker.run()))?;
+        Ok(Self { inner, thread: Mutex::new(Some(thread)) })
+    }
+
+    pub(super) fn submit(&self, batch: Batch) -> Result<Ticket, EngineError> {
+        let Batch { drafts, if_unstored } = batch;
+        let bytes: usize = drafts.iter().map(|it| it.body.len() + it.additions.bytes()).sum();
+        let mut state = self.inner.lock();
+        if state.is_closed {
+            return Err(EngineError::Closed);
+        }
+        if state.waiting_messages >= WAITING_MESSAGES || state.waiting_bytes >= WAITING_BYTES {
+            return Err(EngineError::Overloaded { waiting: state.waiting_messages });
+        }
+        state.waiting_messages += drafts.len();
+        state.waiting_bytes += bytes;
+        let (answer, ticket) = oneshot::channel();
+        state.waiting.push_back(Waiting { drafts, if_unstored, answer, since: Instant::now() });
+        drop(state);
+        self.inner.wake.notify_one();
+        Ok(Ticket::Pending(ticket))
+    }
+
+    pub(super) fn history(&self, receivers: &[Receiver], after: MessageId) -> RedisRead {
+        RedisRead { inner: Arc::clone(&self.inner), receivers: receivers.into(), after }
+    }
+
+    pub(super) async fn newest(&self, receivers: &[Receiver]) -> Option<MessageId> {
+        match self.inner.newest(receivers).await {
+            Ok(newest) => newest,
+            Err(error) => {
+                tracing::debug!(%error, "newest message not read");
+                None
+            }
+        }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.inner.lock().reader.is_some()
+    }
+
+    pub(super) fn last_id(&self) -> MessageId {
+        self.inner.lock().announced
+    }
+
+    /// Publishes what waits if Redis is there, and ends the thread.
+    pub(super) fn close(&self) {
+        self.inner.lock().is_closed = true;
+        self.inner.wake.notify_one();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread of Redis has failed");
+        }
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// A history that is read when asked for.
+pub struct RedisRead {
+    inner: Arc<Inner>,
+    receivers: Box<[Receiver]>,
+    after: MessageId,
+}
+
+impl RedisRead {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// [`EngineError::Store`] when Redis does not answer in time.
+    pub async fn read(self) -> Result<Replay, EngineError> {
+        let most = self.inner.limits.replay_messages;
+        let mut replay = match self.once(most).await {
+            // The writing server may have moved: once more, with the next connection.
+            Err(error) => {
+                tracing::debug!(%error, "history not read; looking for the server again");
+                self.inner.leave();
+                self.once(most).await?
+            }
+            Ok(replay) => replay,
+        };
+        let current = replay.last;
+        let now_s = self.inner.clock.unix_s();
+        replay.envelopes.retain(|envelope| envelope.expires_s() > now_s);
+        replay.gap |= self.after > current
+            || (self.after != MessageId::ZERO && self.after.epoch() != current.epoch());
+        Ok(replay)
+    }
+
+    async fn once(&self, most: usize) -> Result<Replay, EngineError> {
+        let Reader { mut connection, history } = self.inner.reader().await?;
+        let read = self.inner.read(&mut connection, &history, &self.receivers, self.after, most);
+        read.await.map_err(store)
+    }
+}
+
+fn store(error: RedisError) -> EngineError {
+    EngineError::Store(format!("redis: {error}").into())
+}
+
+fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection to read with; waits for it for a while.
+    async fn reader(&self) -> Result<Reader, EngineError> {
+        let wait = async {
+            loop {
+                let connected = self.connected.notified();
+                let reader = self.lock().reader.clone();
+                match reader {
+                    Some(reader) => break reader,
+                    None => connected.await,
+                }
+            }
+        };
+        let waited = tokio::time::timeout(self.options.access.timeout, wait).await;
+        waited.map_err(|_| EngineError::Store("redis: not connected".into()))
+    }
+
+    async fn read(
+        &self,
+        connection: &mut MultiplexedConnection,
+        script: &str,
+        receivers: &[Receiver],
+        after: MessageId,
+        most: usize,
+    ) -> Result<Replay, RedisError> {
+        let layout = &self.options.layout;
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(script).arg(1).arg(layout.counter()).arg(layout.base());
+        command.arg(&after.to_packed()[..]).arg(most);
+        for receiver in receivers {
+            command.arg(record::index_of(receiver));
+        }
+        let answer: Vec<redis::Value> = command.query_async(connection).await?;
+        let mut answer = answer.into_iter();
+        let mut number = || -> Result<u64, RedisError> {
+            Ok(redis::from_redis_value(answer.next().unwrap_or(redis::Value::Nil))?)
+        };
+        let last = MessageId::new(number()?, number()?);
+        let gap = number()? == 1;
+        let messages: Vec<Vec<u8>> =
+            answer.map(redis::from_redis_value).collect::<Result<_, _>>()?;
+        let read = |bytes: Vec<u8>| record::read_message(&bytes, receivers.to_vec());
+        let envelopes = messages.into_iter().filter_map(read).map(Arc::new).collect();
+        Ok(Replay { envelopes, gap, last })
+    }
+
+    async fn newest(&self, receivers: &[Receiver]) -> Result<Option<MessageId>, EngineError> {
+        let mut reader = self.reader().await?;
+        let mut pipeline = redis::pipe();
+        let base = self.options.layout.base();
+        for receiver in receivers {
+            let index = [base.as_bytes(), &record::index_of(receiver)].concat();
+            pipeline.cmd("ZREVRANGE").arg(index).arg(0).arg(0);
+        }
+        let found: Vec<Vec<Vec<u8>>> =
+            pipeline.query_async(&mut reader.connection).await.map_err(store)?;
+        Ok(found.iter().flatten().filter_map(|id| MessageId::from_packed(id).ok()).max())
+    }
+
+    /// Gives the connection up, unless that was done already.
+    fn leave(&self) {
+        if self.lock().reader.take().is_some() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Connects, serves, and does so again, until the engine is closed.
+    async fn run(self: Arc<Self>) {
+        let mut flying = None;
+        let mut serial = 0;
+        let mut pause = PAUSE_FIRST;
+        loop {
+            let broken = match self.connect().await {
+                Ok(mut session) => {
+                    pause = PAUSE_FIRST;
+                    self.serve(&mut session, &mut flying, &mut serial).await
+                }
+                Err(error) => Broken::Failed(error.to_string()),
+            };
+            self.lock().reader = None;
+            self.metrics.set(Metric::RedisConnected, 0);
+            let Broken::Failed(error) = broken else { break };
+            if self.lock().is_closed {
+                break;
+            }
+            self.metrics.increment(Metric::RedisFailures);
+            tracing::warn!(error, "no connection to redis; trying again");
+            self.forget_overdue();
+            // Half of it at random: nodes that lost Redis together do not return together.
+            let half = u64::try_from(pause.as_millis() / 2).unwrap_or(0).max(1);
+            let wait = Duration::from_millis(half + random() % half);
+            let until = tokio::time::Instant::now() + wait;
+            while !self.lock().is_closed {
+                if tokio::time::timeout_at(until, self.wake.notified()).await.is_err() {
+                    break;
+                }
+            }
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        let unknown = flying.map(|flying: Flying| flying.batches).unwrap_or_default();
+        let waiting = std::mem::take(&mut self.lock().waiting);
+        for batch in unknown.into_iter().chain(waiting) {
+            self.refuse(batch, &EngineError::Closed);
+        }
+    }
+
+    fn refuse(&self, batch: Waiting, error: &EngineError) {
+        let stored = batch.drafts.iter().filter(|draft| draft.expiry.is_stored()).count();
+        self.metrics.add(Metric::NotStored, stored as u64);
+        // Its publisher may have been answered already.
+        let _ = batch.answer.send(Err(error.clone()));
+    }
+
+    /// Whether a batch is still to be published: its publisher waits, or will not repeat it.
+    fn is_wanted(batch: &Waiting) -> bool {
+        !batch.answer.is_closed()
+            || (batch.if_unstored == IfUnstored::Deliver && batch.since.elapsed() < HELD)
+    }
+
+    fn forget_overdue(&self) {
+        let mut state = self.lock();
+        let (kept, gone): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut state.waiting).into_iter().partition(Self::is_wanted);
+        state.waiting = kept;
+        Self::recount(&mut state);
+        drop(state);
+        let error = EngineError::Store("redis: not connected".into());
+        gone.into_iter().for_each(|batch| self.refuse(batch, &error));
+    }
+
+    fn recount(state: &mut State) {
+        let drafts = || state.waiting.iter().flat_map(|batch| &batch.drafts);
+        let bytes = drafts().map(|it| it.body.len() + it.additions.bytes()).sum();
+        (state.waiting_messages, state.waiting_bytes) = (drafts().count(), bytes);
+    }
+
+    async fn connect(&self) -> Result<Session, RedisError> {
+        let layout = &self.options.layout;
+        let counter = layout.counter();
+        let (mut connection, pushes) = self.options.access.connect(&counter).await?;
+        let (reader, _) = self.options.access.connect(&counter).await?;
+        let load = async |script: &str, connection: &mut MultiplexedConnection| {
+            redis::cmd("SCRIPT").arg("LOAD").arg(script).query_async::<String>(connection).await
+        };
+        let publish = load(PUBLISH, &mut connection).await?;
+        let history = load(HISTORY, &mut connection).await?;
+        match layout {
+            Layout::PushServer => connection.psubscribe("pushserver:*").await?,
+            Layout::Own(_) => connection.subscribe(self.bus()).await?,
+        }
+        self.lock().reader = Some(Reader { connection: reader, history: history.clone() });
+        Ok(Session { connection, pushes, publish, history })
+    }
+
+    /// The channel of this node's announcements.
+    fn bus(&self) -> String {
+        match &self.options.layout {
+            Layout::PushServer => format!("pushserver:{}", self.node),
+            Layout::Own(_) => format!("{}bus", self.options.layout.base()),
+        }
+    }
+
+    async fn serve(
+        &self,
+        session: &mut Session,
+        flying: &mut Option<Flying>,
+        serial: &mut u64,
+    ) -> Broken {
+        match self.work(session, flying, serial).await {
+            Ok(()) => Broken::Stopped,
+            Err(broken) => broken,
+        }
+    }
+
+    async fn work(
+        &self,
+        session: &mut Session,
+        flying: &mut Option<Flying>,
+        serial: &mut u64,
+    ) -> Result<(), Broken> {
+        self.catch_up(session, flying.take()).await?;
+        self.metrics.set(Metric::RedisConnected, 1);
+        tracing::info!("connected to redis");
+        self.connected.notify_waiters();
+        loop {
+            self.take_pushes(session)?;
+            if let Some(batches) = self.next() {
+                *serial += 1;
+                let sent = flying.insert(Flying { serial: *serial, batches });
+                let answer = self.publish(session, sent.serial, &sent.batches).await;
+                self.take_pushes(session)?;
+                match answer {
+                    Ok(numbered) => self.publish_done(flying.take(), &numbered),
+                    Err(error) if is_refusal(&error) => {
+                        self.metrics.increment(Metric::RedisFailures);
+                        let batches = flying.take().map(|it| it.batches).unwrap_or_default();
+                        let error = store(error);
+                        tracing::error!(%error, "messages not stored");
+                        batches.into_iter().for_each(|batch| self.refuse(batch, &error));
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+                continue;
+            }
+            {
+                let state = self.lock();
+                if state.is_closed {
+                    return Ok(());
+                }
+                if state.reader.is_none() {
+                    return Err(Broken::Failed("the history could not be read".to_owned()));
+                }
+            }
+            tokio::select! {
+                () = session.pushes.news() => {}
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(HEARTBEAT) => {
+                    // Also says whether it still is the one that writes.
+                    let mut pipeline = redis::pipe();
+                    pipeline.cmd("ROLE").cmd("GET").arg(self.options.layout.counter());
+                    let (role, _): (redis::Value, redis::Value) =
+                        pipeline.query_async(&mut session.connection).await?;
+                    if !is_master(&role) {
+                        return Err(Broken::Failed("the server is a replica now".to_owned()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is to be published next, together.
+    fn next(&self) -> Option<Vec<Waiting>> {
+        let mut state = self.lock();
+        let (mut batches, mut count, mut bytes) = (Vec::new(), 0, 0);
+        while let Some(batch) = state.waiting.front() {
+            if count > 0 && (count + batch.drafts.len() > TOGETHER || bytes > 4 << 20) {
+                break;
+            }
+            let Some(batch) = state.waiting.pop_front() else { break };
+            let of_batch: usize =
+                batch.drafts.iter().map(|it| it.body.len() + it.additions.bytes()).sum();
+            state.waiting_messages = state.waiting_messages.saturating_sub(batch.drafts.len());
+            state.waiting_bytes = state.waiting_bytes.saturating_sub(of_batch);
+            if Self::is_wanted(&batch) {
+                (count, bytes) = (count + batch.drafts.len(), bytes + of_batch);
+                batches.push(batch);
+            }
+        }
+        (!batches.is_empty()).then_some(batches)
+    }
+
+    async fn publish(
+        &self,
+        session: &mut Session,
+        serial: u64,
+        batches: &[Waiting],
+    ) -> Result<Numbered, RedisError> {
+        let layout = &self.options.layout;
+        let known = self.lock().announced;
+        let drafts = || batches.iter().flat_map(|batch| &batch.drafts);
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&session.publish).arg(1).arg(layout.counter());
+        command.arg(layout.base()).arg(self.clock.unix_s());
+        command.arg(known.epoch()).arg(known.seq()).arg(self.clock.unix_ms());
+        command.arg(&self.node).arg(serial).arg("PUBLISH").arg(self.bus());
+        command.arg(INDEX_S).arg(self.limits.messages_per_channel).arg(drafts().count());
+        for draft in drafts() {
+            let (head, tail) = record::message_parts(draft);
+            let mut receivers: Vec<_> = draft.receivers.to_vec();
+            receivers.sort_unstable();
+            receivers.dedup();
+            command.arg(draft.expiry.seconds()).arg(head).arg(tail);
+            command.arg(record::bus_receivers(draft)).arg(receivers.len());
+            for receiver in &receivers {
+                command.arg(record::index_of(receiver));
+            }
+        }
+        let (epoch, before, created_ms, count): (String, String, String, String) =
+            command.query_async(&mut session.connection).await?;
+        let number = |text: &str| {
+            let wrong = || RedisError::from((redis::ErrorKind::Parse, "not a number"));
+            text.parse::<u64>().map_err(|_| wrong())
+        };
+        Ok(Numbered {
+            before: MessageId::new(number(&epoch)?, number(&before)?),
+            created_ms: number(&created_ms)?,
+            count: usize::try_from(number(&count)?).unwrap_or(usize::MAX),
+        })
+    }
+
+    /// Announces a batch that Redis has taken, and answers its publishers.
+    fn publish_done(&self, flying: Option<Flying>, numbered: &Numbered) {
+        let mut before = numbered.before;
+        for batch in flying.map(|it| it.batches).unwrap_or_default() {
+            let envelopes = super::memory::number(&mut before, numbered.created_ms, batch.drafts);
+            let stored = envelopes.iter().filter(|it| it.expiry.is_stored()).count();
+            let bytes = envelopes.iter().map(|it| it.body.len() as u64).sum();
+            self.metrics.add(Metric::Stored, stored as u64);
+            self.metrics.add(Metric::Published, envelopes.len() as u64);
+            self.metrics.add(Metric::PublishedBytes, bytes);
+            self.announce(&envelopes);
+            let ids = envelopes.iter().map(|it| it.id).collect();
+            // Its publisher may have been answered already.
+            let _ = batch.answer.send(Ok(ids));
+        }
+    }
+
+    fn announce(&self, envelopes: &[Arc<Envelope>]) {
+        let Some(last) = envelopes.iter().map(|it| it.id).max() else { return };
+        // As in the other engines: who takes the lock afterwards knows that every announcement before
+        // has reached the shards ([`Engine::last_id`]).
+        let mut state = self.lock();
+        self.announcer.announce(envelopes);
+        state.announced = state.announced.max(last);
+    }
+
+    /// Announces what other nodes published.
+    fn take_pushes(&self, session: &Session) -> Result<(), Broken> {
+        while let Some(payload) = session.pushes.pop() {
+            let fresh = self.fresh(&payload);
+            self.announce(&fresh);
+        }
+        if session.pushes.is_broken() {
+            return Err(Broken::Failed("the connection was closed".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Messages of others that were not announced yet. The originals may announce late; a subscriber
+    /// that already has something newer does not get such a message live.
+    fn fresh(&self, payload: &[u8]) -> Vec<Arc<Envelope>> {
+        let Some(notification) = record::read_notification(payload) else {
+            tracing::debug!("an announcement in redis is none of ours");
+            return Vec::new();
+        };
+        if notification.node.as_deref() == Some(&self.node) {
+            return Vec::new();
+        }
+        let announced = self.lock().announced;
+        let is_late_allowed = notification.node.is_none();
+        let messages = notification.messages.into_iter();
+        messages.filter(|it| is_late_allowed || it.id > announced).map(Arc::new).collect()
+    }
+
+    /// After a break: settles what was in flight, and announces what was stored meanwhile.
+    async fn catch_up(&self, session: &mut Session, flying: Option<Flying>) -> Result<(), Broken> {
+        let settled = match &flying {
+            None => None,
+            // With nothing in it: executed before, the script says so; else it never will be.
+            Some(sent) => Some(self.publish(session, sent.serial, &[]).await?),
+        };
+        let after = self.lock().announced;
+        let mut missed = BTreeMap::new();
+        let receivers =
+            if after == MessageId::ZERO { Vec::new() } else { self.announcer.receivers() };
+        let mut current = MessageId::ZERO;
+        for some in receivers.chunks(CATCH_UP).chain(receivers.is_empty().then_some(&[][..])) {
+            let Session { connection, history, .. } = &mut *session;
+            let most = self.limits.messages_per_channel * CATCH_UP;
+            let replay = self.read(connection, history, some, after, most).await?;
+            current = replay.last;
+            missed.extend(replay.envelopes.into_iter().map(|it| (it.id, it)));
+        }
+        while let Some(payload) = session.pushes.pop() {
+            missed.extend(self.fresh(&payload).into_iter().map(|it| (it.id, it)));
+        }
+        if let (Some(sent), Some(numbered)) = (flying, settled) {
+            let count: usize = sent.batches.iter().map(|it| it.drafts.len()).sum();
+            if numbered.count == count {
+                let first = numbered.before;
+                let newer = missed.split_off(&first.next());
+                self.announce(&missed.into_values().collect::<Vec<_>>());
+                self.publish_done(Some(sent), &numbered);
+                let announced = self.lock().announced;
+                missed = newer.into_iter().filter(|(id, _)| *id > announced).collect();
+            } else {
+                let mut state = self.lock();
+                sent.batches.into_iter().rev().for_each(|it| state.waiting.push_front(it));
+                Self::recount(&mut state);
+            }
+        }
+        if !missed.is_empty() {
+            tracing::info!(messages = missed.len(), "messages published meanwhile are delivered");
+        }
+        self.announce(&missed.into_values().collect::<Vec<_>>());
+        let mut state = self.lock();
+        if state.announced == MessageId::ZERO {
+            let start = MessageId::new(self.clock.unix_s().max(1), 0);
+            state.announced =
+                if current.epoch() == 0 { MessageId::ZERO.max(start) } else { current };
+        }
+        Ok(())
+    }
+}
+
+/// Whether the server answered that it does not take writes although it is the right one; nothing
+/// was executed.
+fn is_refusal(error: &RedisError) -> bool {
+    matches!(error.code(), Some("OOM" | "MISCONF" | "NOREPLICAS" | "NOPERM" | "BUSY"))
+}
+
+fn is_master(role: &redis::Value) -> bool {
+    let redis::Value::Array(parts) = role else { return false };
+    match parts.first() {
+        Some(redis::Value::BulkString(name)) => name == b"master",
+        Some(redis::Value::SimpleString(name)) => name == "master",
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,182 @@
+//! Several nodes on one real Redis (queue-server.md §8, §10).
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+
+use crate::raw;
+use crate::server::TestServer;
+use crate::sign::Pair;
+use crate::traffic::{hold_poll, metric_of, until};
+use crate::wire::RawSocket;
+
+/// A real server of its own port; ends with the test.
+struct Redis {
+    child: Child,
+    port: u16,
+    folder: tempfile::TempDir,
+}
+
+impl Redis {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        drop(listener);
+        let child = Self::spawn(port, &folder);
+        Self { child, port, folder }
+    }
+
+    fn spawn(port: u16, folder: &tempfile::TempDir) -> Child {
+        Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--appendonly", "yes"])
+            .arg("--dir")
+            .arg(folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed: ./test installs it")
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+
+    fn start_again(&mut self) {
+        self.child = Self::spawn(self.port, &self.folder);
+    }
+
+    fn node(&self, layout: &str) -> TestServer {
+        let address = format!("redis.address=127.0.0.1:{}", self.port);
+        let layout = format!("redis.layout={layout}");
+        let node = TestServer::with(&["history.engine=redis", &address, &layout]);
+        connected(node.address());
+        node
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        // It may be gone already, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn connected(address: SocketAddr) {
+    until("redis is connected", || metric_of(address, "vestnik_redis_connected") == 1);
+}
+
+fn say(node: &TestServer, pair: Pair, number: usize) -> u16 {
+    let body = format!("{{\"n\":{number}}}");
+    raw::publish(node.address(), &pair.private.to_string(), 600, &body).status
+}
+
+/// The numbers and the last position of the next messages, `count` of them.
+fn hear(socket: &mut RawSocket, count: usize) -> (Vec<usize>, String) {
+    let (mut numbers, mut mid) = (Vec::new(), String::new());
+    while numbers.len() < count {
+        let frame = socket.next_data();
+        for event in raw::events(std::str::from_utf8(&frame.payload).expect("text")) {
+            let number = event["text"]["n"].as_u64().expect("a number");
+            numbers.push(usize::try_from(number).expect("a small number"));
+            let next = event["mid"].as_str().expect("a mid").to_owned();
+            assert!(next > mid, "ids grow");
+            mid = next;
+        }
+    }
+    (numbers, mid)
+}
+
+#[test]
+fn q_139_q_159_q_163_three_nodes_are_one_server_and_replay_crosses_them() {
+    let redis = Redis::start();
+    for layout in ["own", "push-server"] {
+        let nodes = [(); 3].map(|()| redis.node(layout));
+        let pair = Pair::new(layout.len() as u64);
+        let query = format!("CHANNEL_ID={}", pair.signed());
+        let mut sockets = [0, 1, 2].map(|n: usize| RawSocket::open(nodes[n].address(), &query));
+        for number in 0..9 {
+            assert_eq!(say(&nodes[number % 3], pair, number), 200);
+        }
+        let all: Vec<usize> = (0..9).collect();
+        let mut mid = String::new();
+        for socket in &mut sockets {
+            let heard = hear(socket, 9);
+            assert_eq!(heard.0, all);
+            mid = heard.1;
+        }
+        drop(sockets);
+        assert_eq!(say(&nodes[0], pair, 9), 200);
+        let mut back = RawSocket::open(nodes[2].address(), &format!("{query}&mid={mid}"));
+        assert_eq!(hear(&mut back, 1).0, [9]);
+        // A poll without a position is told the newest one of all nodes.
+        let mut poll = hold_poll(nodes[1].address(), &query);
+        assert_eq!(say(&nodes[0], pair, 10), 200);
+        assert!(poll.answer().text().contains("\"n\":10"));
+    }
+}
+
+#[test]
+fn q_189_chaos_nothing_acknowledged_is_lost_or_doubled_when_redis_is_killed_under_three_nodes() {
+    let mut redis = Redis::start();
+    let nodes = [(); 3].map(|()| redis.node("own"));
+    let pair = Pair::new(3);
+    let query = format!("CHANNEL_ID={}", pair.signed());
+    let mut sockets = [0, 1, 2].map(|n: usize| RawSocket::open(nodes[n].address(), &query));
+    let mut acknowledged = Vec::new();
+    let mut number = 0;
+    for _ in 0..3 {
+        for _ in 0..30 {
+            if say(&nodes[number % 3], pair, number) == 200 {
+                acknowledged.push(number);
+            }
+            number += 1;
+        }
+        redis.kill();
+        assert_eq!(say(&nodes[0], pair, number), 503, "an error that PHP understands");
+        number += 1;
+        let health = raw::get(nodes[0].address(), "/healthz");
+        assert!(health.status == 200 && health.text().contains("redis is not connected"));
+        redis.start_again();
+        nodes.iter().for_each(|node| connected(node.address()));
+    }
+    // Text publishes wait for redis, so the refused ones arrive too; nothing arrives twice.
+    let mut orders = Vec::new();
+    for socket in &mut sockets {
+        let (heard, _) = hear(socket, number);
+        let distinct: std::collections::BTreeSet<_> = heard.iter().copied().collect();
+        assert_eq!(distinct.len(), heard.len(), "nothing twice");
+        assert!(acknowledged.iter().all(|it| distinct.contains(it)), "nothing is lost");
+        orders.push(heard);
+    }
+    assert!(orders.iter().all(|order| *order == orders[0]), "one order on all nodes");
+}
+
+#[test]
+fn q_190_two_of_three_nodes_are_restarted_in_turn_without_a_loss() {
+    let redis = Redis::start();
+    let mut nodes: Vec<_> = (0..3).map(|_| redis.node("own")).collect();
+    let pair = Pair::new(4);
+    let query = format!("CHANNEL_ID={}", pair.signed());
+    let mut steady = RawSocket::open(nodes[2].address(), &query);
+    let mut number = 0;
+    for _ in 0..2 {
+        let node = nodes.remove(0);
+        node.signal("TERM");
+        for _ in 0..20 {
+            assert_eq!(say(&nodes[number % 2], pair, number), 200);
+            number += 1;
+        }
+        let node = node.restarted();
+        connected(node.address());
+        nodes.push(node);
+        nodes.swap(1, 2);
+    }
+    let (heard, _) = hear(&mut steady, number);
+    assert_eq!(heard, (0..number).collect::<Vec<_>>());
+    for node in &nodes {
+        let zero = "0".repeat(26);
+        let mut late = RawSocket::open(node.address(), &format!("{query}&mid={zero}"));
+        assert_eq!(hear(&mut late, heard.len()).0, heard);
+    }
+}
