@@ -318,8 +318,11 @@ pub fn json_rpc(events: &[ModuleEvent], bytes_max: usize) -> Plan<BatchRequest> 
     plan
 }
 
-/// The parameters of an event; empty lists are left out.
-fn json_rpc_params(event: &ModuleEvent) -> Result<String, EncodeError> {
+/// The parameters of `publish` for an event; empty lists are left out.
+///
+/// # Errors
+/// When generation 5 has no words for it.
+pub fn json_rpc_params(event: &ModuleEvent) -> Result<String, EncodeError> {
     let to = &event.recipients;
     if !to.public_channels.is_empty() {
         return Err(EncodeError::PublicChannels);
@@ -513,7 +516,10 @@ fn within(bytes: usize, limit: usize) -> Result<(), EncodeError> {
 }
 
 /// The text of a JSON object, checked.
-fn object(json: &[u8]) -> Result<&str, EncodeError> {
+///
+/// # Errors
+/// When it is none.
+pub fn object(json: &[u8]) -> Result<&str, EncodeError> {
     let json = std::str::from_utf8(json).map(str::trim).unwrap_or_default();
     if json.starts_with('{') && is_json(json) { Ok(json) } else { Err(EncodeError::NotAnObject) }
 }

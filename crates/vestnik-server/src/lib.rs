@@ -7,6 +7,7 @@ mod admission;
 mod drain;
 mod http;
 mod listen;
+mod local;
 mod network;
 mod options;
 mod proxy;
@@ -26,6 +27,7 @@ mod trust;
 mod wheel;
 
 pub use listen::BindError;
+pub use local::LocalPublisher;
 pub use network::{Network, ParseNetworkError};
 pub use options::{Limits, Listener, Options, Timing, UserPublishing};
 pub use route::{Route, Routes};
