@@ -70,7 +70,7 @@ impl Client {
         // A kept connection that turns out to be closed hands the request back.
         while let Some(connection) = self.kept() {
             match self.exchange(connection, request).await {
-                Err((Failure::Unsent(_), Some(back))) => request = back,
+                Err((Failure::Unsent(_), Some(back))) => request = *back,
                 other => return other.map_err(|(failure, _)| failure),
             }
         }
@@ -112,7 +112,7 @@ impl Client {
         &self,
         connection: Connection,
         request: Request<Full<Bytes>>,
-    ) -> Result<Answer, (Failure, Option<Request<Full<Bytes>>>)> {
+    ) -> Result<Answer, (Failure, Option<Box<Request<Full<Bytes>>>>)> {
         let Connection { mut sender, mut served, .. } = connection;
         let mut is_over = false;
         let answer = {
@@ -142,12 +142,12 @@ impl Client {
 async fn ask(
     sender: &mut SendRequest<Full<Bytes>>,
     request: Request<Full<Bytes>>,
-) -> Result<Answer, (Failure, Option<Request<Full<Bytes>>>)> {
+) -> Result<Answer, (Failure, Option<Box<Request<Full<Bytes>>>>)> {
     if let Err(error) = sender.ready().await {
-        return Err((Failure::Unsent(error.to_string()), Some(request)));
+        return Err((Failure::Unsent(error.to_string()), Some(Box::new(request))));
     }
     let answer = sender.try_send_request(request).await.map_err(|mut error| {
-        let back = error.take_message();
+        let back = error.take_message().map(Box::new);
         let text = error.into_error().to_string();
         let is_sent = back.is_none();
         (if is_sent { Failure::Unanswered(text) } else { Failure::Unsent(text) }, back)
