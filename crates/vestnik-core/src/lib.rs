@@ -7,6 +7,7 @@ pub mod clock;
 pub mod cursor;
 pub mod message;
 pub mod metric;
+pub mod publisher;
 pub mod receiver;
 pub mod secret;
 pub mod sign;

@@ -5,6 +5,7 @@ pub mod json;
 pub mod jsonrpc;
 pub mod jwt;
 pub mod protobuf;
+pub mod publisher;
 pub mod query;
 pub mod quirks;
 pub mod text;

@@ -7,6 +7,7 @@ mod admission;
 mod drain;
 mod http;
 mod listen;
+mod local;
 mod memory;
 mod network;
 mod options;
@@ -28,6 +29,7 @@ mod trust;
 mod wheel;
 
 pub use listen::BindError;
+pub use local::LocalPublisher;
 pub use network::{Network, ParseNetworkError};
 pub use options::{Limits, Listener, Options, Timing, UserPublishing};
 pub use route::{Route, Routes};

@@ -8,11 +8,12 @@ use std::process::Command;
 use vestnik_proto::quirks::Quirk;
 
 /// Crates of the workspace and the ones of it each may use. A new arrow is a change of the design.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("vestnik-core", &[]),
     ("vestnik-proto", &["vestnik-core"]),
     ("vestnik-hub", &["vestnik-core"]),
     ("vestnik-push", &["vestnik-core"]),
+    ("vestnik-publisher", &["vestnik-core", "vestnik-proto"]),
     ("vestnik-service", &["vestnik-core", "vestnik-push"]),
     (
         "vestnik-server",
@@ -26,6 +27,7 @@ const ARROWS: [(&str, &[&str]); 7] = [
             "vestnik-hub",
             "vestnik-push",
             "vestnik-service",
+            "vestnik-publisher",
             "vestnik-server",
         ],
     ),
@@ -36,7 +38,7 @@ const KEPT_TO: [(&str, &[&str]); 9] = [
     ("anyhow", &["vestnik"]),
     ("clap", &["vestnik"]),
     ("toml", &["vestnik"]),
-    ("hyper", &["vestnik", "vestnik-server", "vestnik-push"]),
+    ("hyper", &["vestnik", "vestnik-server", "vestnik-push", "vestnik-publisher"]),
     // The bench of the program stands on bare sockets.
     ("mio", &["vestnik", "vestnik-server"]),
     // The bench writes and reads messages of the schema itself.
@@ -46,7 +48,17 @@ const KEPT_TO: [(&str, &[&str]); 9] = [
         &["vestnik", "vestnik-server", "vestnik-proto", "vestnik-push", "vestnik-service"],
     ),
     ("sqlx", &["vestnik-service"]),
-    ("tokio", &["vestnik", "vestnik-server", "vestnik-hub", "vestnik-push", "vestnik-service"]),
+    (
+        "tokio",
+        &[
+            "vestnik",
+            "vestnik-server",
+            "vestnik-hub",
+            "vestnik-push",
+            "vestnik-publisher",
+            "vestnik-service",
+        ],
+    ),
 ];
 
 const LINES_OF_A_FILE_MAX: usize = 1200;

@@ -1,0 +1,12 @@
+//! The module service's way to a queue server of another process: another vestnik, the original Push
+//! servers, an nginx push stream server, a generation-5 server, a cloud server.
+//!
+//! `vestnik_proto::publisher` knows what the requests look like; here they are sent, and what became of
+//! each event is told without guessing.
+
+mod breaker;
+mod http;
+mod server;
+
+pub use breaker::{Breaker, BreakerEvent, BreakerState};
+pub use server::{Options, OptionsError, Protocol, RemotePublisher};
