@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use vestnik_core::{ChannelId, Draft, Receiver};
+use vestnik_core::ChannelId;
+use vestnik_core::publisher::ModuleEvent;
 
 use crate::db::{DatabaseError, Row, Statement, Value};
 use crate::notice;
@@ -255,15 +256,16 @@ impl Tenant {
         {
             return Ok(channel);
         }
+        let version = self.state().channels_version();
         if user != 0 && self.is_inactive(user).await? {
             return Err(ChannelError::InactiveUser(user));
         }
         match self.find_channel(user, kind).await? {
             Stored::Channel(channel) if !channel.is_expired(now_s) => {
-                self.remember(&channel);
+                self.remember(&channel, version);
                 Ok(channel)
             }
-            _ => self.renew(user, kind, &options).await,
+            _ => self.renew(user, kind, &options, version).await,
         }
     }
 
@@ -385,7 +387,7 @@ impl Tenant {
         let values = [Value::Int(self.id()), Value::Int(user), letter];
         self.database().execute(&SET_ACTIVE, &values).await?;
         // The user may have channels of many applications.
-        self.state().channels().clear();
+        self.state().forget_channels(None);
         Ok(())
     }
 
@@ -408,10 +410,16 @@ impl Tenant {
         rows.first().map_or(Ok(Stored::Nothing), |row| Stored::read(row, user, kind))
     }
 
-    fn remember(&self, channel: &Channel) {
+    /// Keeps a channel in memory, unless something changed since `version`: what was read before a
+    /// deletion must not outlive it.
+    fn remember(&self, channel: &Channel, version: u64) {
+        let mut channels = self.state().channels();
+        if version != self.state().channels_version() {
+            return;
+        }
         let key = (channel.user, channel.kind.clone());
         let cached = CachedChannel { channel: channel.clone(), read_s: self.now_s() };
-        self.state().channels().insert(key, cached);
+        channels.insert(key, cached);
     }
 
     /// The name of the lock: that of the PHP module for the tenant whose rows it may share.
@@ -425,6 +433,7 @@ impl Tenant {
         user: i64,
         kind: &ChannelKind,
         options: &Options,
+        version: u64,
     ) -> Result<Channel, ChannelError> {
         let lock = self.lock_name(user, kind);
         let Some(guard) = self.database().lock(&lock, LOCK_WAIT).await? else {
@@ -434,10 +443,10 @@ impl Tenant {
         let renewed = self.renew_locked(user, kind).await;
         guard.release().await?;
         let (channel, old) = renewed?;
-        self.remember(&channel);
+        self.remember(&channel, version);
         if let Some(old) = old {
-            let draft = self.renewal_notice(&channel, old, options);
-            self.tell(draft).await;
+            let event = self.renewal_notice(&channel, old, options);
+            self.tell(event).await;
         }
         Ok(channel)
     }
@@ -482,7 +491,7 @@ impl Tenant {
     }
 
     /// What listeners of a renewed channel's old id are told (module.md §4.4).
-    fn renewal_notice(&self, new: &Channel, old: ChannelId, options: &Options) -> Draft {
+    fn renewal_notice(&self, new: &Channel, old: ChannelId, options: &Options) -> ModuleEvent {
         let action = if new.kind == ChannelKind::Shared { "reconnect" } else { "get_config" };
         let mut params = vec![
             ("action", php::Value::text(action)),
@@ -495,9 +504,9 @@ impl Tenant {
         self.expire_event(old, php::Value::map(params), options)
     }
 
-    fn expire_event(&self, old: ChannelId, params: php::Value, options: &Options) -> Draft {
+    fn expire_event(&self, old: ChannelId, params: php::Value, options: &Options) -> ModuleEvent {
         let extra = notice::extra(self.now_ms(), options.text(Key::ServerName));
-        notice::event(Receiver::Private(old), "channel_expire", params, extra)
+        notice::event(old, "channel_expire", params, extra)
     }
 
     /// Deletes a row under its lock; with `before_s` only if it is older than that.
@@ -529,8 +538,8 @@ impl Tenant {
             params.insert(0, ("action", php::Value::text("reconnect")));
             params.push(("new_channel", replacement(&shared, starts, &options)));
         }
-        let draft = self.expire_event(old, php::Value::map(params), &options);
-        self.tell(draft).await;
+        let event = self.expire_event(old, php::Value::map(params), &options);
+        self.tell(event).await;
         Ok(true)
     }
 
@@ -550,7 +559,7 @@ impl Tenant {
         let key = [Value::Int(self.id()), Value::Int(user), Value::Text(kind.name())];
         let [tenant, owner, name] = key;
         self.database().execute(&DELETE, &[tenant, owner, name, Value::Text(&id)]).await?;
-        self.state().channels().remove(&(user, kind.clone()));
+        self.state().forget_channels(Some(&(user, kind.clone())));
         Ok(Some(channel.id))
     }
 }

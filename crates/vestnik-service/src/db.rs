@@ -342,6 +342,7 @@ async fn connect(options: &DatabaseOptions) -> Result<Pool, DatabaseError> {
                 .synchronous(SqliteSynchronous::Full)
                 .busy_timeout(wait)
                 .foreign_keys(true);
+            keep_private(connect.get_filename())?;
             let pool = SqlitePoolOptions::new().max_connections(max).acquire_timeout(wait);
             Ok(Pool::Sqlite(pool.test_before_acquire(false).connect_with(connect).await?))
         }
@@ -358,6 +359,16 @@ async fn connect(options: &DatabaseOptions) -> Result<Pool, DatabaseError> {
         }
         _ => Err(DatabaseError::Address),
     }
+}
+
+/// Makes the file, if it is not there, so that nobody else reads the keys in it. SQLite gives the files
+/// it makes beside it the same rights.
+fn keep_private(path: &std::path::Path) -> Result<(), DatabaseError> {
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop).map_err(|error| DatabaseError::Failed(sqlx::Error::Io(error)))
 }
 
 enum AnyTransaction {

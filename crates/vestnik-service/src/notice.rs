@@ -1,7 +1,8 @@
 //! What the module itself tells clients: channels that expire, settings that changed.
 
 use bytes::Bytes;
-use vestnik_core::{Author, Draft, Expiry, MessageKind, Receiver};
+use vestnik_core::publisher::{ModuleEvent, Recipients};
+use vestnik_core::{ChannelId, Expiry, MessageKind};
 
 use crate::php::{self, Value};
 
@@ -15,8 +16,8 @@ pub const REVISION_MOBILE: i64 = 3;
 pub struct Notice {
     /// `hostId` of the tenant.
     pub host_id: String,
-    /// The message.
-    pub draft: Draft,
+    /// The event, addressed to one channel.
+    pub event: ModuleEvent,
 }
 
 /// The member `extra` of every event (module.md §7.2).
@@ -34,19 +35,19 @@ pub fn extra(now_ms: u64, server_name: &str) -> Value {
 }
 
 /// An event of the module `pull` to one channel, kept for a day.
-pub(crate) fn event(to: Receiver, command: &str, params: Value, extra: Value) -> Draft {
+pub(crate) fn event(to: ChannelId, command: &str, params: Value, extra: Value) -> ModuleEvent {
     let body = Value::map([
         ("module_id", Value::text("pull")),
         ("command", Value::text(command)),
         ("params", params),
         ("extra", extra),
     ]);
-    Draft {
-        receivers: Box::new([to]),
+    ModuleEvent {
         body: Bytes::from(body.to_json()),
-        expiry: Expiry::MAX,
-        author: Author::Backend,
         kind: MessageKind::parse(&format!("pull_{command}")),
-        additions: vestnik_core::message::Additions::default(),
+        expiry: Expiry::MAX,
+        recipients: Recipients { channels: vec![to], ..Recipients::default() },
+        user_params: Vec::new(),
+        dictionary: None,
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use vestnik_core::Secret;
+use vestnik_core::publisher::ModuleEvent;
 use vestnik_core::sign::{Algorithm, Key as SignatureKey, ParseAlgorithmError};
 
 use crate::db::{DatabaseError, Statement, Value};
@@ -514,7 +515,7 @@ impl Tenant {
         self.state().set_files(files);
     }
 
-    /// Changes options of `site` (empty: of all), all or none; `None` takes the value away, so that
+    /// Changes options of `site` (empty: of all), all or none; `None`, or an empty address, takes the value away, so that
     /// the next source counts. Clients are told to fetch their configuration again (M-083).
     ///
     /// # Errors
@@ -524,7 +525,13 @@ impl Tenant {
         site: &str,
         changes: &[(Key, Option<&str>)],
     ) -> Result<(), OptionError> {
-        for (key, value) in changes {
+        // An address cannot be empty: without one the next source counts (S-52).
+        let is_address = |key: Key| matches!(key.kind(), Kind::Address | Kind::SocketAddress);
+        let changes = changes.iter().map(|(key, value)| {
+            (*key, value.filter(|value| !value.is_empty() || !is_address(*key)))
+        });
+        let changes: Vec<_> = changes.collect();
+        for (key, value) in &changes {
             if let Some(value) = value {
                 key.check(value)?;
             }
@@ -532,10 +539,10 @@ impl Tenant {
         // Clients of a server that is being switched off are told as well.
         let before = self.config_expire(site).await?;
         let now = self.now_s().to_string();
-        self.write_options(site, changes, Some(&now)).await?;
+        self.write_options(site, &changes, Some(&now)).await?;
         let after = self.config_expire(site).await?;
-        if let Some(draft) = after.or(before) {
-            self.tell(draft).await;
+        if let Some(event) = after.or(before) {
+            self.tell(event).await;
         }
         Ok(())
     }
@@ -597,15 +604,14 @@ impl Tenant {
 
     /// The message that settings changed, to the shared channel; none while there is no server or
     /// nobody has a shared channel yet.
-    async fn config_expire(&self, site: &str) -> Result<Option<vestnik_core::Draft>, OptionError> {
+    async fn config_expire(&self, site: &str) -> Result<Option<ModuleEvent>, OptionError> {
         let options = self.options(site).await?;
         if !options.is_server_on() {
             return Ok(None);
         }
         let Some(shared) = self.stored_shared_channel().await? else { return Ok(None) };
         let extra = notice::extra(self.now_ms(), options.text(Key::ServerName));
-        let to = vestnik_core::Receiver::Private(shared);
         let nothing = php::Value::Array(Vec::new());
-        Ok(Some(notice::event(to, "config_expire", nothing, extra)))
+        Ok(Some(notice::event(shared, "config_expire", nothing, extra)))
     }
 }

@@ -58,8 +58,8 @@ static SAVE_MODULE: Statement = Statement::new(
 static DELETE_MODULE: Statement =
     Statement::new("DELETE FROM vestnik_module WHERE TENANT_ID = ? AND MODULE_ID = ?");
 
-/// For so long modules that another process may have registered are not read again, seconds.
-const MODULES_TTL_S: u64 = 60;
+/// For so long modules and sites that another process may have changed are not read again, seconds.
+const READ_TTL_S: u64 = 60;
 
 const fn letter(flag: bool) -> Value<'static> {
     Value::Text(if flag { "Y" } else { "N" })
@@ -95,7 +95,9 @@ impl Tenant {
             Value::Text(&site.server_name),
             letter(site.is_active),
         ];
-        self.database().execute(&SAVE_SITE, &values).await.map(drop)
+        self.database().execute(&SAVE_SITE, &values).await?;
+        self.state().site_names().clear();
+        Ok(())
     }
 
     /// Removes a site; its options stay.
@@ -104,7 +106,9 @@ impl Tenant {
     /// When the database fails.
     pub async fn delete_site(&self, id: &str) -> Result<(), DatabaseError> {
         let values = [Value::Int(self.id()), Value::Text(id)];
-        self.database().execute(&DELETE_SITE, &values).await.map(drop)
+        self.database().execute(&DELETE_SITE, &values).await?;
+        self.state().site_names().clear();
+        Ok(())
     }
 
     /// The host name of a site; `None` when it has none.
@@ -112,10 +116,18 @@ impl Tenant {
         if id.is_empty() {
             return Ok(None);
         }
+        let now_s = self.now_s();
+        if let Some((name, read_s)) = self.state().site_names().get(&id.to_owned())
+            && now_s < read_s + READ_TTL_S
+        {
+            return Ok(name);
+        }
         let values = [Value::Int(self.id()), Value::Text(id)];
         let rows = self.database().fetch(&SERVER_NAME, &values).await?;
         let name = rows.first().map(|row| row.text(0)).transpose()?;
-        Ok(name.filter(|name| !name.is_empty()))
+        let name = name.filter(|name| !name.is_empty());
+        self.state().site_names().insert(id.to_owned(), (name.clone(), now_s));
+        Ok(name)
     }
 
     /// Registers a module that wants push; a later registration replaces an earlier one.
@@ -152,7 +164,7 @@ impl Tenant {
     pub async fn dependent_modules(&self) -> Result<Arc<Vec<ModuleUse>>, DatabaseError> {
         let now_s = self.now_s();
         if let Some((modules, read_s)) = &*self.state().modules()
-            && now_s < read_s + MODULES_TTL_S
+            && now_s < read_s + READ_TTL_S
         {
             return Ok(Arc::clone(modules));
         }

@@ -1,11 +1,13 @@
 //! The front: the service, its tenants, and what a tenant keeps in memory.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use vestnik_core::{Clock, Draft};
+use vestnik_core::Clock;
+use vestnik_core::publisher::ModuleEvent;
 
 use crate::cache::Recent;
 use crate::channel::{CachedChannel, ChannelKey};
@@ -18,6 +20,8 @@ use crate::site::ModuleUse;
 const NOTICES_MAX: usize = 1024;
 /// Channels of one tenant held in memory, at least.
 const CHANNELS_MAX: usize = 50_000;
+/// Sites of one tenant whose host names are held in memory, at least.
+const SITES_MAX: usize = 1000;
 /// Letters of a `hostId`.
 const HOST_ID_LENGTH: usize = 32;
 const HOST_ID_BYTES_MAX: usize = 64;
@@ -66,9 +70,12 @@ pub(crate) struct State {
     id: i64,
     host_id: String,
     options: Mutex<HashMap<String, (Arc<Options>, u64)>>,
-    options_version: std::sync::atomic::AtomicU64,
+    options_version: AtomicU64,
     files: Mutex<Files>,
     channels: Mutex<Recent<ChannelKey, CachedChannel>>,
+    /// Grows with each change that makes what was read before it wrong.
+    channels_version: AtomicU64,
+    site_names: Mutex<Recent<String, (Option<String>, u64)>>,
     modules: Mutex<Option<(Arc<Vec<ModuleUse>>, u64)>>,
 }
 
@@ -82,11 +89,11 @@ impl State {
     }
 
     pub(crate) fn options_version(&self) -> u64 {
-        self.options_version.load(std::sync::atomic::Ordering::SeqCst)
+        self.options_version.load(Ordering::SeqCst)
     }
 
     pub(crate) fn forget_options(&self) {
-        self.options_version.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        self.options_version.fetch_add(1, Ordering::SeqCst);
         self.options().clear();
     }
 
@@ -101,6 +108,23 @@ impl State {
 
     pub(crate) fn channels(&self) -> MutexGuard<'_, Recent<ChannelKey, CachedChannel>> {
         locked(&self.channels)
+    }
+
+    pub(crate) fn channels_version(&self) -> u64 {
+        self.channels_version.load(Ordering::SeqCst)
+    }
+
+    /// Forgets channels: one, or all of them.
+    pub(crate) fn forget_channels(&self, key: Option<&ChannelKey>) {
+        self.channels_version.fetch_add(1, Ordering::SeqCst);
+        match key {
+            Some(key) => self.channels().remove(key),
+            None => self.channels().clear(),
+        }
+    }
+
+    pub(crate) fn site_names(&self) -> MutexGuard<'_, Recent<String, (Option<String>, u64)>> {
+        locked(&self.site_names)
     }
 
     pub(crate) fn modules(&self) -> MutexGuard<'_, Option<(Arc<Vec<ModuleUse>>, u64)>> {
@@ -238,9 +262,11 @@ impl Service {
                 id,
                 host_id,
                 options: Mutex::default(),
-                options_version: std::sync::atomic::AtomicU64::new(0),
+                options_version: AtomicU64::new(0),
                 files: Mutex::default(),
                 channels: Mutex::new(Recent::new(CHANNELS_MAX)),
+                channels_version: AtomicU64::new(0),
+                site_names: Mutex::new(Recent::new(SITES_MAX)),
                 modules: Mutex::default(),
             })
         });
@@ -283,10 +309,10 @@ impl Tenant {
         self.service.0.clock.unix_s()
     }
 
-    /// Hands a message to the publisher; waits while too many wait already.
-    pub(crate) async fn tell(&self, draft: Draft) {
+    /// Hands an event to the publisher; waits while too many wait already.
+    pub(crate) async fn tell(&self, event: ModuleEvent) {
         const WAIT: Duration = Duration::from_secs(5);
-        let notice = Notice { host_id: self.state.host_id.clone(), draft };
+        let notice = Notice { host_id: self.state.host_id.clone(), event };
         if self.service.0.notices.send_timeout(notice, WAIT).await.is_err() {
             tracing::error!(tenant = self.state.id, "a notice was dropped: nobody publishes them");
         }

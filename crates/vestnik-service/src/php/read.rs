@@ -228,7 +228,21 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_text_makes_a_reader_panic(text in ".{0,200}", near in "[aisbdN:;{}\"'0-9=>(),\\[\\]я]{0,80}") {
+            for text in [&text, &near] {
+                if let Ok(value) = unserialize(text) {
+                    prop_assert!(unserialize(&value.serialize()).is_ok());
+                }
+                drop(source_array(&format!("return {text}"), "return"));
+            }
+        }
+    }
 
     #[test]
     fn what_was_serialized_is_read_again_and_garbage_is_refused() {

@@ -357,6 +357,9 @@ async fn addresses_of_no_database_and_tables_of_the_future_are_refused() {
         Statement::new("INSERT INTO vestnik_migration (VERSION, NAME) VALUES (99, 'future')");
     service.database().execute(&FUTURE, &[]).await.unwrap();
     service.database().close().await;
+    let mode = folder.path().join("module.db").metadata().unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::mode(&mode.permissions());
+    assert_eq!(mode & 0o077, 0, "keys are in it");
     let error = Database::open(&options).await.unwrap_err();
     assert!(matches!(error, DatabaseError::Newer { found: 99, .. }), "{error}");
 }

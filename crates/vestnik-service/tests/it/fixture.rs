@@ -79,11 +79,11 @@ impl Fixture {
     /// The next message for clients: the channel it goes to, and its body without `extra`.
     pub(crate) fn told(&mut self) -> Option<(String, serde_json::Value)> {
         let notice = self.notices.try_recv().ok()?;
-        assert_eq!(notice.draft.expiry.seconds(), 86_400);
-        let mut body: serde_json::Value = serde_json::from_slice(&notice.draft.body).expect("JSON");
+        assert_eq!(notice.event.expiry.seconds(), 86_400);
+        let mut body: serde_json::Value = serde_json::from_slice(&notice.event.body).expect("JSON");
         let extra = body.as_object_mut().expect("an object").remove("extra").expect("extra");
         assert_eq!(extra["revision_web"], 19);
-        let to = notice.draft.receivers[0].channel().expect("a channel").to_string();
+        let to = notice.event.recipients.channels[0].to_string();
         Some((to, body))
     }
 }

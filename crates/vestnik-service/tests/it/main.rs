@@ -4,6 +4,7 @@
 
 mod channel;
 mod config;
+mod cost;
 mod databases;
 mod fixture;
 mod option;

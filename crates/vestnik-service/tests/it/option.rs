@@ -186,6 +186,13 @@ async fn m_083_every_change_is_dated_and_told_on_the_shared_channel() {
     assert_eq!(body, expected);
     let options = fixture.tenant.options("").await.unwrap();
     assert_eq!(options.text(Key::ConfigTimestamp), "1767225609");
+    // An empty address is none.
+    let options = &fixture.tenant;
+    options.set_options("", &[(Key::PathToPublish, Some("http://a.test/pub/"))]).await.unwrap();
+    options.set_options("", &[(Key::PathToPublish, Some(""))]).await.unwrap();
+    let source = options.options("").await.unwrap().source(Key::PathToPublish);
+    assert_eq!(source, Source::BuiltIn);
+    assert!(fixture.told().is_some() && fixture.told().is_some(), "each change is told");
     // Clients of a server that is switched off hear of it too; then there is nobody to tell.
     fixture.set(&[(Key::Nginx, "N")]).await;
     assert!(fixture.told().is_some());
