@@ -71,6 +71,12 @@ pub(crate) struct CachedChannel {
     read_s: u64,
 }
 
+impl CachedChannel {
+    const fn is_good(&self, now_s: u64) -> bool {
+        now_s < self.read_s + CACHE_TTL_S && !self.channel.is_expired(now_s)
+    }
+}
+
 /// A channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Channel {
@@ -207,6 +213,12 @@ impl Options {
 static FIND: Statement = Statement::new(
     "SELECT CHANNEL_ID, CHANNEL_PUBLIC_ID, {time DATE_CREATE}, LAST_ID FROM b_pull_channel WHERE TENANT_ID = ? AND USER_ID = ? AND CHANNEL_TYPE = ?",
 );
+static FIND_MANY: Statement = Statement::new(
+    "SELECT CHANNEL_ID, CHANNEL_PUBLIC_ID, {time DATE_CREATE}, LAST_ID, USER_ID FROM b_pull_channel WHERE TENANT_ID = ? AND CHANNEL_TYPE = ? AND USER_ID IN {list}",
+);
+static INACTIVE_MANY: Statement = Statement::new(
+    "SELECT USER_ID FROM vestnik_user WHERE TENANT_ID = ? AND ACTIVE <> 'Y' AND USER_ID IN {list}",
+);
 static INSERT: Statement = Statement::new(
     "INSERT INTO b_pull_channel (TENANT_ID, USER_ID, CHANNEL_TYPE, CHANNEL_ID, CHANNEL_PUBLIC_ID, LAST_ID, DATE_CREATE) VALUES (?, ?, ?, ?, ?, 0, {at})",
 );
@@ -250,11 +262,10 @@ impl Tenant {
         }
         let now_s = self.now_s();
         let cached = self.state().channels().get(&(user, kind.clone()));
-        if let Some(CachedChannel { channel, read_s }) = cached
-            && now_s < read_s + CACHE_TTL_S
-            && !channel.is_expired(now_s)
+        if let Some(known) = cached
+            && known.is_good(now_s)
         {
-            return Ok(channel);
+            return Ok(known.channel);
         }
         let version = self.state().channels_version();
         if user != 0 && self.is_inactive(user).await? {
@@ -267,6 +278,61 @@ impl Tenant {
             }
             _ => self.renew(user, kind, &options, version).await,
         }
+    }
+
+    /// The channels of many users of this kind, each once, in no particular order; read together where
+    /// they are not in memory. Users that get no channel are left out.
+    ///
+    /// # Errors
+    /// When the server is off, or the database fails.
+    pub async fn channels(
+        &self,
+        users: &[i64],
+        kind: &ChannelKind,
+    ) -> Result<Vec<Channel>, ChannelError> {
+        const USERS_OF_A_QUERY_MAX: usize = 512;
+        let options = self.options("").await?;
+        if !options.is_server_on() {
+            return Err(ChannelError::ServerOff);
+        }
+        let now_s = self.now_s();
+        let version = self.state().channels_version();
+        let mut missing: Vec<i64> = Vec::new();
+        let mut channels = Vec::with_capacity(users.len());
+        let mut users = users.to_vec();
+        users.sort_unstable();
+        users.dedup();
+        users.retain(|user| *user >= 0 || options.is_on(Key::Guest));
+        for user in users {
+            match self.state().channels().get(&(user, kind.clone())) {
+                Some(known) if known.is_good(now_s) => channels.push(known.channel),
+                _ => missing.push(user),
+            }
+        }
+        for users in missing.chunks(USERS_OF_A_QUERY_MAX) {
+            let (tenant, list) = (Value::Int(self.id()), Value::Ints(users));
+            let rows = self.database().fetch(&INACTIVE_MANY, &[tenant, list]).await?;
+            let inactive = rows.iter().map(|row| row.int(0)).collect::<Result<Vec<_>, _>>()?;
+            let values = [tenant, Value::Text(kind.name()), list];
+            let mut found = std::collections::HashMap::new();
+            for row in self.database().fetch(&FIND_MANY, &values).await? {
+                let user = row.int(4)?;
+                found.insert(user, Stored::read(&row, user, kind)?);
+            }
+            for user in users.iter().filter(|user| !inactive.contains(user)) {
+                match found.remove(user) {
+                    Some(Stored::Channel(channel)) if !channel.is_expired(now_s) => {
+                        self.remember(&channel, version);
+                        channels.push(channel);
+                    }
+                    _ => match self.channel(*user, kind).await {
+                        Err(ChannelError::InactiveUser(_)) => {}
+                        other => channels.push(other?),
+                    },
+                }
+            }
+        }
+        Ok(channels)
     }
 
     /// The channel that everybody listens to.

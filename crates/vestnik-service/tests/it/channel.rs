@@ -179,3 +179,15 @@ async fn m_025_m_026_public_ids_are_made_when_needed_and_generation_3_has_none()
     let error = tenant.public_ids(&[1], &ChannelKind::Private).await.unwrap_err();
     assert!(matches!(error, ChannelError::ServerOff));
 }
+
+#[tokio::test]
+async fn guests_drop_out_of_many_channels_where_guests_are_not_allowed() {
+    let fixture = Fixture::example("4").await;
+    for (guest, expected) in [("Y", vec![-7, 1]), ("N", vec![1])] {
+        fixture.set(&[(Key::Guest, guest)]).await;
+        let channels = fixture.tenant.channels(&[1, -7], &ChannelKind::Private).await.unwrap();
+        let mut users: Vec<_> = channels.iter().map(|channel| channel.user).collect();
+        users.sort_unstable();
+        assert_eq!(users, expected);
+    }
+}

@@ -146,6 +146,7 @@ async fn check_everything(options: &DatabaseOptions) {
     check_renewal_has_one_winner(options, &mut fixture).await;
     check_locks(&fixture).await;
     check_clean_up(&mut fixture).await;
+    check_many_channels(&fixture).await;
     check_rows_of_the_php_module(&fixture).await;
     let modules = [("im", true), ("tasks", false), ("im", false)];
     for (module_id, is_for_admin) in modules {
@@ -230,6 +231,25 @@ async fn check_clean_up(fixture: &mut Fixture) {
     assert_eq!(tenant.channel(10, &kind).await.unwrap().id, young.id);
 }
 
+/// Many channels are read together; who has none gets one, and inactive users drop out.
+async fn check_many_channels(fixture: &Fixture) {
+    let tenant = &fixture.tenant;
+    let kind = ChannelKind::named("many").unwrap();
+    let users: Vec<i64> = (1000..1600).collect();
+    tenant.set_user_active(1005, false).await.unwrap();
+    let made = tenant.channels(&users[..10], &kind).await.unwrap();
+    assert_eq!(made.len(), 9);
+    // Forgotten, they are read again.
+    tenant.set_user_active(1006, true).await.unwrap();
+    fixture.clock.advance(Duration::from_secs(31));
+    let read = tenant.channels(&users[..10], &kind).await.unwrap();
+    assert_eq!(read, made);
+    let all = tenant.channels(&[&users[..50], &users[..50]].concat(), &kind).await.unwrap();
+    let ids: std::collections::HashSet<_> = all.iter().map(|channel| channel.id).collect();
+    assert_eq!((all.len(), ids.len()), (49, 49), "each once");
+    assert!(made.iter().all(|channel| ids.contains(&channel.id)));
+}
+
 /// M-089: columns that we added have values of their own where the PHP module writes.
 async fn check_rows_of_the_php_module(fixture: &Fixture) {
     static INSERT: Statement = Statement::new(
@@ -291,6 +311,7 @@ async fn m_016_m_017_m_021_m_089_over_sqlite() {
     assert!(fixture.told().is_some() && fixture.told().is_none(), "told once");
     check_locks(&fixture).await;
     check_clean_up(&mut fixture).await;
+    check_many_channels(&fixture).await;
     check_rows_of_the_php_module(&fixture).await;
     check_transactions(fixture.service.database()).await;
 }
