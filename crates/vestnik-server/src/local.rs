@@ -101,6 +101,7 @@ fn outcome(error: &HubError) -> PublishError {
     let text = error.to_string().into();
     match error {
         HubError::Overloaded
+        | HubError::Full
         | HubError::Engine(EngineError::Overloaded { .. } | EngineError::Closed) => {
             PublishError::Unpublished(text)
         }
@@ -209,10 +210,11 @@ mod tests {
         assert!(matches!(outcomes[0], Err(PublishError::Refused(_))), "{outcomes:?}");
         assert_eq!(outcomes[1], Ok(()));
         assert!(matches!(outcomes[2], Err(PublishError::Refused(_))), "{outcomes:?}");
-        let newest = |receiver| publisher.hub.engine().newest(&[receiver]);
-        let id = newest(Receiver::Private(channel));
+        let engine = publisher.hub.engine();
+        let id = engine.newest(&[Receiver::Private(channel)]).await;
         assert!(id.is_some());
-        assert_eq!(newest(Receiver::User(User { space: publisher.space, id: user(7) })), id);
+        let addressee = Receiver::User(User { space: publisher.space, id: user(7) });
+        assert_eq!(engine.newest(&[addressee]).await, id);
         let known = publisher.hub.pairs().user_of(channel);
         assert_eq!(known.map(|it| it.id), Some(user(7)), "the pair is learnt");
     }

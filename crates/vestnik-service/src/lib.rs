@@ -1,0 +1,23 @@
+//! The module "Push and Pull" as a service: what the PHP module does inside a site, for back ends in
+//! any language (module.md §21). Options, sites, channels, watches and the configuration of clients,
+//! for many tenants, over one database.
+//!
+//! [`Service`] is the front; [`Tenant`] is one customer of it, chosen by `hostId`, and has everything
+//! else as methods, each feature in the file of its name. The crate speaks SQL and knows nothing of HTTP,
+//! of the wire formats of queue servers or of the hub: what is to be published comes out as [`Notice`]s.
+
+mod cache;
+pub mod channel;
+pub mod config;
+pub mod db;
+pub mod guest;
+pub mod notice;
+pub mod option;
+pub mod php;
+pub mod site;
+pub mod tenant;
+mod token;
+
+pub use db::{Database, DatabaseError, DatabaseOptions};
+pub use notice::Notice;
+pub use tenant::{Service, ServiceError, Tenant};

@@ -1,0 +1,265 @@
+//! What PHP writes and reads: ordered arrays as JSON, as JavaScript literals, serialized, and in source
+//! files; its times and hashes.
+
+mod read;
+
+use std::fmt::Write as _;
+
+use md5::{Digest, Md5};
+
+pub use read::{ReadError, source_array, unserialize};
+
+/// The MD5 of `bytes`.
+pub(crate) fn md5(bytes: &[u8]) -> [u8; 16] {
+    Md5::digest(bytes).into()
+}
+
+/// The MD5 of `text` in lower-case hex.
+pub(crate) fn md5_hex(text: &str) -> String {
+    vestnik_core::receiver::hex(&md5(text.as_bytes()))
+}
+
+/// The number a text begins with, as PHP's `intval` reads it; 0 where there is none.
+#[must_use]
+pub fn intval(text: &str) -> i64 {
+    let text = text.trim_start();
+    let sign = usize::from(text.starts_with(['-', '+']));
+    let digits = text[sign..].bytes().take_while(u8::is_ascii_digit).count();
+    let number = &text[..sign + digits];
+    let number = number.strip_prefix('+').unwrap_or(number);
+    match number.parse() {
+        Ok(number) => number,
+        Err(_) if digits == 0 => 0,
+        Err(_) if text.starts_with('-') => i64::MIN,
+        Err(_) => i64::MAX,
+    }
+}
+
+/// ISO 8601 with a numeric zone, UTC: `2026-01-01T00:00:00+00:00`.
+#[must_use]
+pub fn iso_time(unix_s: u64) -> String {
+    let (days, second) = (unix_s / 86_400, unix_s % 86_400);
+    // Days counted from March 1st of the year 0, so that leap days end their years.
+    let days = days + 719_468;
+    let era = days / 146_097;
+    let day_of_era = days % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}+00:00")
+}
+
+/// A value of PHP. Arrays keep their order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// `null`.
+    Null,
+    /// `true`, `false`.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// Another number.
+    Float(f64),
+    /// A string.
+    Text(String),
+    /// An array: keys are texts or whole numbers.
+    Array(Vec<(Value, Value)>),
+}
+
+impl Value {
+    /// A string.
+    #[must_use]
+    pub fn text(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+
+    /// An array with names for keys.
+    pub fn map<'a>(entries: impl IntoIterator<Item = (&'a str, Self)>) -> Self {
+        Self::Array(entries.into_iter().map(|(key, value)| (Self::text(key), value)).collect())
+    }
+
+    /// The member of an array called `name`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Self> {
+        let Self::Array(entries) = self else { return None };
+        entries
+            .iter()
+            .find(|(key, _)| matches!(key, Self::Text(key) if key == name))
+            .map(|it| &it.1)
+    }
+
+    /// A plain value as a string, as PHP prints it; `None` for arrays.
+    #[must_use]
+    pub fn to_text(&self) -> Option<String> {
+        match self {
+            Self::Null | Self::Bool(false) => Some(String::new()),
+            Self::Bool(true) => Some("1".into()),
+            Self::Int(number) => Some(number.to_string()),
+            Self::Float(number) => Some(number.to_string()),
+            Self::Text(text) => Some(text.clone()),
+            Self::Array(_) => None,
+        }
+    }
+
+    /// JSON: an array whose keys are 0, 1, 2 … is a list, any other an object; an empty one `[]`.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut json = String::new();
+        self.write_json(&mut json);
+        json
+    }
+
+    fn write_json(&self, json: &mut String) {
+        match self {
+            Self::Null => json.push_str("null"),
+            Self::Bool(value) => _ = write!(json, "{value}"),
+            Self::Int(number) => _ = write!(json, "{number}"),
+            Self::Float(number) => json.push_str(&serde_json::Value::from(*number).to_string()),
+            Self::Text(text) => json.push_str(&serde_json::Value::from(text.as_str()).to_string()),
+            Self::Array(entries) => {
+                let is_list = (0_i64..).zip(entries).all(|(at, (key, _))| *key == Self::Int(at));
+                json.push(if is_list { '[' } else { '{' });
+                for (at, (key, value)) in entries.iter().enumerate() {
+                    if at > 0 {
+                        json.push(',');
+                    }
+                    if !is_list {
+                        Self::Text(key.to_text().unwrap_or_default()).write_json(json);
+                        json.push(':');
+                    }
+                    value.write_json(json);
+                }
+                json.push(if is_list { ']' } else { '}' });
+            }
+        }
+    }
+
+    /// A JavaScript literal as the PHP module prints it: single quotes, numbers quoted, `null` as an
+    /// empty string.
+    #[must_use]
+    pub fn to_literal(&self) -> String {
+        let mut literal = String::new();
+        self.write_literal(&mut literal);
+        literal
+    }
+
+    fn write_literal(&self, literal: &mut String) {
+        match self {
+            Self::Null => literal.push_str("''"),
+            Self::Bool(value) => _ = write!(literal, "{value}"),
+            Self::Int(number) => _ = write!(literal, "'{number}'"),
+            Self::Float(number) => _ = write!(literal, "'{number}'"),
+            Self::Text(text) => write_quoted(literal, text),
+            Self::Array(entries) => {
+                let is_list = !entries.is_empty()
+                    && (0_i64..).zip(entries).all(|(at, (key, _))| *key == Self::Int(at));
+                literal.push(if is_list || entries.is_empty() { '[' } else { '{' });
+                for (at, (key, value)) in entries.iter().enumerate() {
+                    if at > 0 {
+                        literal.push(',');
+                    }
+                    if !is_list {
+                        write_quoted(literal, &key.to_text().unwrap_or_default());
+                        literal.push(':');
+                    }
+                    value.write_literal(literal);
+                }
+                literal.push(if is_list || entries.is_empty() { ']' } else { '}' });
+            }
+        }
+    }
+
+    /// The form of PHP's `serialize`.
+    #[must_use]
+    pub fn serialize(&self) -> String {
+        let mut text = String::new();
+        self.write_serialized(&mut text);
+        text
+    }
+
+    fn write_serialized(&self, into: &mut String) {
+        match self {
+            Self::Null => into.push_str("N;"),
+            Self::Bool(value) => _ = write!(into, "b:{};", u8::from(*value)),
+            Self::Int(number) => _ = write!(into, "i:{number};"),
+            Self::Float(number) => _ = write!(into, "d:{number};"),
+            Self::Text(text) => _ = write!(into, "s:{}:\"{text}\";", text.len()),
+            Self::Array(entries) => {
+                _ = write!(into, "a:{}:{{", entries.len());
+                for (key, value) in entries {
+                    key.write_serialized(into);
+                    value.write_serialized(into);
+                }
+                into.push('}');
+            }
+        }
+    }
+}
+
+/// A string between single quotes; nothing in it ends the quotes, the line or a script element.
+fn write_quoted(literal: &mut String, text: &str) {
+    literal.push('\'');
+    let mut last = ' ';
+    for letter in text.chars() {
+        match letter {
+            '\\' => literal.push_str("\\\\"),
+            '\'' => literal.push_str("\\'"),
+            '\n' => literal.push_str("\\n"),
+            '\r' => literal.push_str("\\r"),
+            '\u{2028}' => literal.push_str("\\u2028"),
+            '\u{2029}' => literal.push_str("\\u2029"),
+            '/' if last == '<' => literal.push_str("\\/"),
+            other => literal.push(other),
+        }
+        last = letter;
+    }
+    literal.push('\'');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn m_032_times_are_iso_with_a_numeric_zone() {
+        for (unix, text) in [
+            (0, "1970-01-01T00:00:00+00:00"),
+            (1_767_225_600, "2026-01-01T00:00:00+00:00"),
+            (1_709_210_096, "2024-02-29T12:34:56+00:00"),
+            (1_735_689_599, "2024-12-31T23:59:59+00:00"),
+        ] {
+            assert_eq!(iso_time(unix), text);
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_as_php_reads_them() {
+        for (text, number) in
+            [("4", 4), (" 4abc", 4), ("-5", -5), ("abc", 0), ("", 0), ("+7", 7), ("-", 0)]
+        {
+            assert_eq!(intval(text), number, "{text}");
+        }
+        assert_eq!(intval("99999999999999999999"), i64::MAX);
+    }
+
+    #[test]
+    fn a_literal_cannot_be_left_from_inside() {
+        let value = Value::map([("A", Value::text("'\\\n</script>\u{2028}")), ("N", Value::Null)]);
+        assert_eq!(value.to_literal(), r"{'A':'\'\\\n<\/script>\u2028','N':''}");
+    }
+
+    #[test]
+    fn arrays_are_lists_or_objects_as_their_keys_are() {
+        let list = |keys: [i64; 2]| {
+            Value::Array(keys.into_iter().map(|key| (Value::Int(key), Value::Int(7))).collect())
+        };
+        assert_eq!(list([0, 1]).to_json(), "[7,7]");
+        assert_eq!(list([1, 2]).to_json(), r#"{"1":7,"2":7}"#);
+        assert_eq!(Value::Array(Vec::new()).to_json(), "[]");
+    }
+}

@@ -1,0 +1,11 @@
+//! The module as a service, over real databases.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod channel;
+mod config;
+mod cost;
+mod databases;
+mod fixture;
+mod option;
+mod site;
