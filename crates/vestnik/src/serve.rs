@@ -29,7 +29,7 @@ use crate::config::{
 use crate::failure::Failure;
 use crate::summary;
 use crate::systemd::{self, State};
-use reload::Reloader;
+use reload::{Reloader, Watched};
 
 /// Arguments of `vestnik serve`.
 #[derive(Debug, clap::Args)]
@@ -43,19 +43,20 @@ pub(crate) struct ServeArgs {
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let mut sources = args.configuration.sources();
     sources.inherited = systemd::sockets(&sources.environment)?;
-    let (config, warnings) = Config::load(&sources)?;
-    let set_log_level = start_log(&config.log);
-    for warning in &warnings {
+    let mut watched = Watched::load(&sources)?;
+    let set_log_level = start_log(&watched.config.log);
+    for warning in &watched.warnings {
         tracing::warn!("{warning}");
     }
-    let keys = config.security.load_keys()?;
+    let keys = watched.load_keys()?;
+    let config = &watched.config;
     let metrics = Arc::new(Metrics::default());
     let clock = Clock::System;
     let announcer = Arc::new(Announcer::new(config.server.shards, config.limits.inbox_messages));
-    let engine = open_engine(&config, &announcer, &clock, &metrics)?;
+    let engine = open_engine(config, &announcer, &clock, &metrics)?;
     let presence = Arc::new(Presence::new(clock.clone(), config.timing.presence_grace));
-    load_last_seen(&config, &presence)?;
-    let tickets = open_tickets(&config, &clock);
+    load_last_seen(config, &presence)?;
+    let tickets = open_tickets(config, &clock);
     let hub = Hub::new(Arc::clone(&engine), announcer, metrics, Arc::clone(&presence), clock);
     let hub = Arc::new(hub);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -64,12 +65,12 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         .context("cannot watch for signals")?;
     // Signals are caught before the first connection, so that none finds the process unprepared.
     let mut signals = runtime.block_on(async { Signals::new() })?;
-    let options = options(&config, keys, &tickets);
+    let options = options(config, keys, &tickets);
     let mut server = Server::start(options, hub).map_err(explain_start)?;
-    summary::print(&config, server.addresses());
+    summary::print(config, server.addresses());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), addresses = ?server.addresses(), "serving");
     systemd::tell(State::Ready);
-    let mut reloader = Reloader::new(sources, config, Arc::clone(&tickets), set_log_level);
+    let mut reloader = Reloader::new(sources, watched, Arc::clone(&tickets), set_log_level);
     let ended = runtime.block_on(watch_over(&server, &mut signals, &mut reloader, &tickets));
     systemd::tell(State::Stopping);
     systemd::alive_during(|| server.stop());

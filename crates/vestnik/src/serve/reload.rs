@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use vestnik_core::sign::KeyRing;
 use vestnik_server::{Server, Tickets};
 
-use crate::config::{Config, Sources};
+use crate::config::{Config, KeySource, Sources, Warning};
 use crate::systemd::{self, State};
 
 /// What a file looks like from outside: a change of its content changes it.
@@ -33,6 +34,35 @@ impl Look {
 
 type Looks = BTreeMap<PathBuf, Option<Look>>;
 
+/// A configuration, and how its files looked before it was read.
+pub(super) struct Watched {
+    pub(super) config: Config,
+    pub(super) warnings: Vec<Warning>,
+    read: Looks,
+}
+
+impl Watched {
+    /// Reads the configuration: once to learn which files it has, and again after a look at them. So
+    /// whatever changes after the look is a change, also while it is being read.
+    pub(super) fn load(sources: &Sources) -> anyhow::Result<Self> {
+        let (config, _) = Config::load(sources)?;
+        let read = looks(sources, &config);
+        let (config, warnings) = Config::load(sources)?;
+        Ok(Self { config, warnings, read })
+    }
+
+    /// Loads the keys, which makes them on the first start: then their file is no change.
+    pub(super) fn load_keys(&mut self) -> anyhow::Result<KeyRing> {
+        let keys = self.config.security.load_keys()?;
+        if let KeySource::File { path, generate: true } = &self.config.security.keys
+            && let Some(look @ None) = self.read.get_mut(path)
+        {
+            *look = Look::at(path);
+        }
+        Ok(keys)
+    }
+}
+
 /// Keeps a running server to its configuration.
 pub(super) struct Reloader {
     sources: Sources,
@@ -51,11 +81,11 @@ pub(super) struct Reloader {
 impl Reloader {
     pub(super) fn new(
         sources: Sources,
-        config: Config,
+        watched: Watched,
         tickets: Arc<Tickets>,
         set_log_level: super::SetLogLevel,
     ) -> Self {
-        let read = looks(&sources, &config);
+        let Watched { config, read, .. } = watched;
         Self { sources, config, tickets, set_log_level, read, changing: None, failure: None }
     }
 
@@ -86,13 +116,13 @@ impl Reloader {
         self.read = looks(&self.sources, &self.config);
         self.changing = None;
         match self.load() {
-            Ok((config, options)) => {
+            Ok((Watched { config, read, .. }, options)) => {
                 server.reload(options);
                 self.failure = None;
                 self.say(&config, cause);
                 (self.set_log_level)(config.log.level);
                 self.config = config;
-                self.read = looks(&self.sources, &self.config);
+                self.read = read;
             }
             Err(error) => {
                 let (text, _) = crate::failure::report(&error);
@@ -108,14 +138,14 @@ impl Reloader {
         systemd::tell(State::Ready);
     }
 
-    fn load(&self) -> anyhow::Result<(Config, vestnik_server::Options)> {
-        let (config, warnings) = Config::load(&self.sources)?;
-        let keys = config.security.load_keys()?;
-        for warning in &warnings {
+    fn load(&self) -> anyhow::Result<(Watched, vestnik_server::Options)> {
+        let mut watched = Watched::load(&self.sources)?;
+        let keys = watched.load_keys()?;
+        for warning in &watched.warnings {
             tracing::warn!("{warning}");
         }
-        let options = super::options(&config, keys, &self.tickets);
-        Ok((config, options))
+        let options = super::options(&watched.config, keys, &self.tickets);
+        Ok((watched, options))
     }
 
     fn say(&self, config: &Config, cause: &'static str) {
