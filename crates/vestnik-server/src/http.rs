@@ -297,6 +297,18 @@ impl Shard {
         is_over.then(|| respond::head_too_large(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
     }
 
+    /// Whether all is well, in a word. Always 200: whoever restarts what fails would close all connections,
+    /// and without Redis they would return to no better node.
+    fn health(&self) -> Answer {
+        let hub = &self.shared.hub;
+        let word = match (hub.engine().is_reachable(), hub.is_full()) {
+            (false, _) => "ok, but redis is not connected\n",
+            (true, true) => "full\n",
+            (true, false) => "ok\n",
+        };
+        respond::answer(StatusCode::OK, respond::TEXT, word)
+    }
+
     async fn answer(
         self: &Rc<Self>,
         origin: &Origin,
@@ -370,17 +382,7 @@ impl Shard {
                 }
             }
             (Route::Api, _) => Ok(self.refuse(request, rpc::api_not_found()).await),
-            (Route::Health, &Method::GET) => {
-                // Always 200: whoever restarts what fails would close all connections, and without Redis
-                // they would return to no better node.
-                let hub = &self.shared.hub;
-                let word = match (hub.engine().is_reachable(), hub.is_full()) {
-                    (false, _) => "ok, but redis is not connected\n",
-                    (true, true) => "full\n",
-                    (true, false) => "ok\n",
-                };
-                Ok(respond::answer(StatusCode::OK, respond::TEXT, word))
-            }
+            (Route::Health, &Method::GET) => Ok(self.health()),
             (Route::Publish, &Method::GET | &Method::POST)
             | (Route::ServerStat | Route::Metrics, &Method::GET) => {
                 if !self.is_trusted(client, route, rest) {
