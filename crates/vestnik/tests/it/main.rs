@@ -20,6 +20,7 @@ mod generation5_tokens;
 mod http2;
 mod long_poll;
 mod observe;
+mod original_suite;
 mod portal;
 mod presence;
 mod pressure;
