@@ -21,6 +21,7 @@ mod http2;
 mod long_poll;
 mod observe;
 mod overload;
+mod original_suite;
 mod portal;
 mod presence;
 mod pressure;
