@@ -17,6 +17,7 @@ pub mod php;
 pub mod site;
 pub mod tenant;
 mod token;
+pub mod watch;
 
 pub use db::{Database, DatabaseError, DatabaseOptions};
 pub use notice::Notice;

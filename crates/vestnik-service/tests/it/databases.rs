@@ -157,6 +157,7 @@ async fn check_everything(options: &DatabaseOptions) {
     }
     let modules = fixture.tenant.dependent_modules().await.unwrap();
     assert_eq!(modules.iter().map(|it| it.is_for_admin).collect::<Vec<_>>(), [false, false]);
+    crate::watch::check_watches(&fixture).await;
     check_transactions(fixture.service.database()).await;
     fixture.service.database().close().await;
     // Opened again, the tables are those of before.

@@ -9,3 +9,4 @@ mod databases;
 mod fixture;
 mod option;
 mod site;
+mod watch;
