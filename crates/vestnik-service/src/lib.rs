@@ -10,6 +10,7 @@ mod cache;
 pub mod channel;
 pub mod config;
 pub mod db;
+pub mod event;
 pub mod guest;
 pub mod notice;
 pub mod option;

@@ -6,6 +6,7 @@ mod channel;
 mod config;
 mod cost;
 mod databases;
+mod event;
 mod fixture;
 mod option;
 mod site;
