@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use figures::Run;
 use process::{OWN_KEY, Target};
 use report::Figure;
+use swarm::Generation;
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -64,6 +65,9 @@ pub(crate) struct BenchArgs {
     /// Bytes of an event.
     #[arg(long, value_name = "BYTES", default_value_t = 200)]
     bytes: usize,
+    /// Generation of the subscribers: 4 (signed channels, protobuf frames) or 5 (tokens, JSON-RPC frames).
+    #[arg(long, value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u8).range(4..=5))]
+    generation: u8,
     /// Print JSON instead of the table.
     #[arg(long)]
     json: bool,
@@ -104,6 +108,10 @@ impl BenchArgs {
         }
     }
 
+    fn generation(&self) -> Generation {
+        if self.generation == 5 { Generation::Five } else { Generation::Four }
+    }
+
     fn key(&self) -> Key {
         let key = self.key.clone().unwrap_or_else(|| OWN_KEY.to_owned());
         Key::new(Secret::new(key), Algorithm::Sha1, None)
@@ -120,7 +128,8 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     for round in 1..=args.repeat {
         // A fresh server for every repetition: what one leaves behind must not help the next.
         let target = args.target()?;
-        let mut bench = Run::new(&target, args.key(), args.connections, args.bytes)?;
+        let mut bench =
+            Run::new(&target, args.key(), args.generation(), args.connections, args.bytes)?;
         let parts = [
             Part::Idle,
             Part::FanOut,

@@ -13,6 +13,7 @@ mod serve;
 mod sign;
 mod summary;
 mod systemd;
+mod token;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -13,10 +13,8 @@ use super::floor::Floor;
 use super::process::Target;
 use super::publisher::Publisher;
 use super::report::{Better, Figure, Goal, micros_each};
-use super::swarm::{Swarm, channel, event, shared_channel};
+use super::swarm::{Generation, Swarm, channel, event, shared_channel};
 
-/// Bytes that a message of the benchmark has beyond its event: frame head and protobuf.
-const WRAPPING: usize = 36;
 /// Seconds that stored events are kept.
 pub(super) const KEPT_S: u32 = 600;
 
@@ -34,12 +32,13 @@ impl<'a> Run<'a> {
     pub(super) fn new(
         target: &'a Target,
         key: Key,
+        generation: Generation,
         connections: usize,
         bytes: usize,
     ) -> anyhow::Result<Self> {
         let origin = Instant::now();
         let address = target.subscribe.resolve()?;
-        let swarm = Swarm::new(address, &target.subscribe.target, key.clone(), origin)?;
+        let swarm = Swarm::new(address, &target.subscribe.target, key.clone(), generation, origin)?;
         Ok(Self { target, key, connections, bytes, origin, swarm })
     }
 
@@ -167,7 +166,7 @@ impl<'a> Run<'a> {
     /// many share a write.
     fn floor(&self, rounds: u64, messages: usize) -> anyhow::Result<f64> {
         let mut floor = Floor::start(self.connections)?;
-        let bytes = (self.bytes + WRAPPING) * messages;
+        let bytes = (self.bytes + self.swarm.wrapping()) * messages;
         // The first round warms up what a running server has warm.
         floor.round(bytes)?;
         let mut cpu = Duration::ZERO;

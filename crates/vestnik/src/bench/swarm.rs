@@ -16,6 +16,7 @@ use vestnik_proto::websocket::{self as codec, Opcode, Parsed, Peer};
 
 use super::report::Latencies;
 use crate::failure::Failure;
+use crate::token;
 
 /// A wait that gets nowhere for this long has failed.
 const STUCK: Duration = Duration::from_secs(30);
@@ -56,11 +57,21 @@ pub(super) struct Received {
     pub(super) closed: u64,
 }
 
-/// Many subscribers, each with a signed pair of its own and the shared channel, in binary mode.
+/// How subscribers connect, and in which form they get messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Generation {
+    /// A signed pair and the shared channel each, protobuf frames.
+    Four,
+    /// A token for its user and the same channels, JSON-RPC frames.
+    Five,
+}
+
+/// Many subscribers, each with a private channel of its own and the shared one.
 pub(super) struct Swarm {
     address: SocketAddr,
     target: String,
     key: Key,
+    generation: Generation,
     poll: Poll,
     events: Events,
     members: Vec<Option<Member>>,
@@ -79,12 +90,14 @@ impl Swarm {
         address: SocketAddr,
         target: &str,
         key: Key,
+        generation: Generation,
         origin: Instant,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             address,
             target: target.to_owned(),
             key,
+            generation,
             poll: Poll::new().context("cannot watch sockets")?,
             events: Events::with_capacity(1024),
             members: Vec::new(),
@@ -95,6 +108,14 @@ impl Swarm {
             latencies: Latencies::default(),
             origin,
         })
+    }
+
+    /// Bytes that an event is wrapped in on its way to a subscriber.
+    pub(super) const fn wrapping(&self) -> usize {
+        match self.generation {
+            Generation::Four => 36,
+            Generation::Five => 123,
+        }
     }
 
     /// How many subscribers are connected.
@@ -202,19 +223,36 @@ impl Swarm {
 
     /// The request that subscriber number `number` begins with.
     pub(super) fn handshake(&self, number: u64, after: Option<MessageId>) -> String {
+        let mid = after.map_or_else(String::new, |mid| format!("&mid={mid}"));
+        let query = match self.generation {
+            Generation::Four => self.signed_channels(number),
+            Generation::Five => self.token(number),
+        };
+        format!(
+            "GET {}?{query}{mid}&revision=19 HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            self.target
+        )
+    }
+
+    fn signed_channels(&self, number: u64) -> String {
         let (private, public) = (channel(0xaa, number), channel(0xbb, number));
         let pair = format!("{private}:{public}");
         let signature = self.key.sign(&[pair.as_bytes()]);
         let shared = shared_channel();
         let shared_signature = self.key.sign(&[shared.to_string().as_bytes()]);
-        let mid = after.map_or_else(String::new, |mid| format!("&mid={mid}"));
         format!(
-            "GET {}?CHANNEL_ID={private}%3A{public}.{signature}%2F{shared}.{shared_signature}\
-             &binaryMode=true{mid}&revision=19 HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\n\
-             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-            self.target
+            "CHANNEL_ID={private}%3A{public}.{signature}%2F{shared}.{shared_signature}&binaryMode=true"
         )
+    }
+
+    fn token(&self, number: u64) -> String {
+        let (user, private, shared) = (number + 1, channel(0xaa, number), shared_channel());
+        let claims = format!(
+            r#"{{"iss":"bench","iat":0,"exp":9999999999,"sub":"{user}","chan":"{shared},{private}"}}"#
+        );
+        format!("token={}&jsonRpc=true", token::signed(&self.key, &claims))
     }
 
     /// Waits for events once and handles them.
@@ -243,8 +281,9 @@ impl Swarm {
             }
             anyhow::ensure!(
                 progress.0.elapsed() < STUCK,
-                "messages stopped coming after {}",
-                self.received.messages
+                "messages stopped coming after {}; {} connections closed",
+                self.received.messages,
+                self.received.closed
             );
         }
         Ok(())
@@ -309,6 +348,17 @@ impl Swarm {
                     self.received.frames += 1;
                     count(&mut self.received, &mut self.latencies, self.origin, member, payload);
                 }
+                Opcode::Text if self.generation == Generation::Five => {
+                    let calls = incoming(payload);
+                    self.received.frames += u64::from(!calls.is_empty());
+                    for Incoming { params: IncomingParams { mid, body } } in calls {
+                        let (received, latencies) = (&mut self.received, &mut self.latencies);
+                        if let Ok(id) = mid.parse() {
+                            let body = body.get().as_bytes();
+                            received.count(latencies, self.origin, member, id, body);
+                        }
+                    }
+                }
                 Opcode::Ping => {
                     let mut pong = Vec::new();
                     codec::push_client_frame(&mut pong, Opcode::Pong, payload, [0; 4]);
@@ -345,7 +395,30 @@ fn connect(address: SocketAddr, index: usize) -> io::Result<TcpStream> {
     Ok(TcpStream::from_std(socket.into()))
 }
 
-/// Counts and checks the messages of one frame.
+/// A message as JSON-RPC brings it. Greetings and pings are something else.
+#[derive(serde::Deserialize)]
+struct Incoming<'a> {
+    #[serde(borrow)]
+    params: IncomingParams<'a>,
+}
+
+#[derive(serde::Deserialize)]
+struct IncomingParams<'a> {
+    mid: &'a str,
+    #[serde(borrow)]
+    body: &'a serde_json::value::RawValue,
+}
+
+/// The messages of one frame: a call, or several in an array.
+fn incoming(payload: &[u8]) -> Vec<Incoming<'_>> {
+    let calls = match payload.first() {
+        Some(b'[') => serde_json::from_slice(payload),
+        _ => serde_json::from_slice(payload).map(|call| vec![call]),
+    };
+    calls.unwrap_or_default()
+}
+
+/// Counts and checks the messages of one protobuf frame.
 fn count(
     received: &mut Received,
     latencies: &mut Latencies,
@@ -358,15 +431,30 @@ fn count(
         let Some(ResponseCommand::OutgoingMessages(outgoing)) = response.command else { continue };
         for message in outgoing.messages {
             let Ok(id) = MessageId::from_packed(&message.id) else { continue };
-            received.messages += 1;
-            match member.last {
-                Some(last) if last == id => received.duplicated += 1,
-                Some(last) if last > id => received.reordered += 1,
-                _ => member.last = Some(id),
-            }
-            if let Some(sent) = message.body.as_deref().and_then(stamp_of) {
-                latencies.add(origin.elapsed().saturating_sub(sent));
-            }
+            let body = message.body.as_deref().unwrap_or_default();
+            received.count(latencies, origin, member, id, body);
+        }
+    }
+}
+
+impl Received {
+    /// Counts and checks one message.
+    fn count(
+        &mut self,
+        latencies: &mut Latencies,
+        origin: Instant,
+        member: &mut Member,
+        id: MessageId,
+        body: &[u8],
+    ) {
+        self.messages += 1;
+        match member.last {
+            Some(last) if last == id => self.duplicated += 1,
+            Some(last) if last > id => self.reordered += 1,
+            _ => member.last = Some(id),
+        }
+        if let Some(sent) = stamp_of(body) {
+            latencies.add(origin.elapsed().saturating_sub(sent));
         }
     }
 }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use vestnik_core::sign::{Algorithm, Key};
 use vestnik_core::{ChannelId, Secret};
 
+use crate::token;
+
 /// Values of placeholders. Ids differ from fixture to fixture and from run to run, so that a server
 /// with a history can be asked again.
 pub(crate) struct Scope<'a> {
@@ -84,13 +86,10 @@ impl<'a> Scope<'a> {
     fn token(&self, rest: &str) -> Result<String, String> {
         let (user, channel) = rest.split_once(' ').ok_or("a token needs a user and a channel")?;
         let channel = self.name(channel).ok_or("a token needs the name of a channel")?;
-        let header = base64url(br#"{"typ":"JWT","alg":"HS256"}"#);
         let claims = format!(
             r#"{{"iss":"conformance","iat":0,"exp":9999999999,"sub":"{user}","chan":"{channel}"}}"#
         );
-        let signed = format!("{header}.{}", base64url(claims.as_bytes()));
-        let signature = base64url(self.key.sign_token(signed.as_bytes()).as_bytes());
-        Ok(format!("{signed}.{signature}"))
+        Ok(token::signed(self.key, &claims))
     }
 
     /// The text that is signed: names of ids between colons are replaced, other words stay.
@@ -115,18 +114,6 @@ impl<'a> Scope<'a> {
         let bytes: [u8; 16] = signature.as_bytes().try_into().unwrap_or_default();
         ChannelId::from_bytes(bytes).to_string()
     }
-}
-
-/// Base64 with the alphabet for addresses, without padding (RFC 4648 §5).
-fn base64url(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let byte = |at: usize| usize::from(group.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        text.extend((0..=group.len()).map(|at| char::from(ALPHABET[bits >> (18 - 6 * at) & 63])));
-    }
-    text
 }
 
 fn repeated(rest: &str) -> Result<String, String> {

@@ -19,6 +19,18 @@ fn the_benchmark_measures_every_part_and_prints_json() {
 }
 
 #[test]
+fn the_benchmark_measures_json_frames_too() {
+    let output = Command::new(env!("CARGO_BIN_EXE_vestnik"))
+        .args(["bench", "--connections", "20", "--repeat", "1", "--json", "--generation", "5"])
+        .args(["--only", "idle,fan-out,burst,replay,latency,publish,storm"])
+        .output()
+        .expect("it is built");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let figures: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(figures.as_array().expect("a list").len() >= 12, "{figures:?}");
+}
+
+#[test]
 fn a_wrong_key_is_said_instead_of_measured() {
     let server = crate::server::TestServer::start();
     let (subscribe, publish) = (

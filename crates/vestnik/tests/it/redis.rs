@@ -3,6 +3,9 @@
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 
+use serde_json::json;
+
+use crate::generation5::{self, RpcClient, token};
 use crate::raw;
 use crate::server::TestServer;
 use crate::sign::Pair;
@@ -178,5 +181,40 @@ fn q_190_two_of_three_nodes_are_restarted_in_turn_without_a_loss() {
         let zero = "0".repeat(26);
         let mut late = RawSocket::open(node.address(), &format!("{query}&mid={zero}"));
         assert_eq!(hear(&mut late, heard.len()).0, heard);
+    }
+}
+
+#[test]
+fn users_of_generation_5_are_reached_and_come_back_across_nodes_with_what_is_theirs() {
+    let redis = Redis::start();
+    for layout in ["own", "push-server"] {
+        let nodes = [(); 2].map(|()| redis.node(layout));
+        let [here, there] = [nodes[0].address(), nodes[1].address()];
+        let (seven, eight) = (token(7, &[]), token(8, &[]));
+        let mut client = RpcClient::connect(here, &seven);
+        let mut other = RpcClient::connect(there, &eight);
+        let event = |n: u64| {
+            json!({
+                "userList": [7, 8],
+                "body": {"module_id": "m", "command": "c", "params": {"n": n}},
+                "user_params": {"7": {"mine": n}},
+                "dictionary": {"all": true},
+                "expiry": 600,
+            })
+        };
+        generation5::publish(there, &event(1));
+        let message = client.message();
+        assert_eq!(message["body"]["params"], json!({"n": 1, "all": true, "mine": 1}), "{layout}");
+        assert_eq!(other.message()["body"]["params"], json!({"n": 1, "all": true}));
+        let mid = message["mid"].as_str().expect("an id");
+        drop(client);
+        generation5::publish(here, &event(2));
+        generation5::publish(there, &event(3));
+        let mut back = RpcClient::reconnect(there, &seven, mid);
+        for n in 2..=3 {
+            let own = json!({"n": n, "all": true, "mine": n});
+            assert_eq!(back.message()["body"]["params"], own, "{layout}");
+        }
+        back.heard_nothing();
     }
 }
