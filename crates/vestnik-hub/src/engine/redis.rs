@@ -92,6 +92,13 @@ struct Waiting {
     since: Instant,
 }
 
+impl Waiting {
+    /// Bytes of its drafts.
+    fn bytes(&self) -> usize {
+        self.drafts.iter().map(|draft| draft.body.len() + draft.additions.bytes()).sum()
+    }
+}
+
 /// A batch that was sent and not answered.
 struct Flying {
     serial: u64,
@@ -193,7 +200,8 @@ impl Redis {
 
     pub(super) fn submit(&self, batch: Batch) -> Result<Ticket, EngineError> {
         let Batch { drafts, if_unstored } = batch;
-        let bytes: usize = drafts.iter().map(|it| it.body.len() + it.additions.bytes()).sum();
+        let (answer, ticket) = oneshot::channel();
+        let waiting = Waiting { drafts, if_unstored, answer, since: Instant::now() };
         let mut state = self.inner.lock();
         if state.is_closed {
             return Err(EngineError::Closed);
@@ -201,10 +209,9 @@ impl Redis {
         if state.waiting_messages >= WAITING_MESSAGES || state.waiting_bytes >= WAITING_BYTES {
             return Err(EngineError::Overloaded { waiting: state.waiting_messages });
         }
-        state.waiting_messages += drafts.len();
-        state.waiting_bytes += bytes;
-        let (answer, ticket) = oneshot::channel();
-        state.waiting.push_back(Waiting { drafts, if_unstored, answer, since: Instant::now() });
+        state.waiting_messages += waiting.drafts.len();
+        state.waiting_bytes += waiting.bytes();
+        state.waiting.push_back(waiting);
         drop(state);
         self.inner.wake.notify_one();
         Ok(Ticket::Pending(ticket))
@@ -431,9 +438,8 @@ impl Inner {
     }
 
     fn recount(state: &mut State) {
-        let drafts = || state.waiting.iter().flat_map(|batch| &batch.drafts);
-        let bytes = drafts().map(|it| it.body.len() + it.additions.bytes()).sum();
-        (state.waiting_messages, state.waiting_bytes) = (drafts().count(), bytes);
+        state.waiting_messages = state.waiting.iter().map(|batch| batch.drafts.len()).sum();
+        state.waiting_bytes = state.waiting.iter().map(Waiting::bytes).sum();
     }
 
     async fn connect(&self) -> Result<Session, RedisError> {
@@ -539,8 +545,7 @@ impl Inner {
                 break;
             }
             let Some(batch) = state.waiting.pop_front() else { break };
-            let of_batch: usize =
-                batch.drafts.iter().map(|it| it.body.len() + it.additions.bytes()).sum();
+            let of_batch = batch.bytes();
             state.waiting_messages = state.waiting_messages.saturating_sub(batch.drafts.len());
             state.waiting_bytes = state.waiting_bytes.saturating_sub(of_batch);
             if Self::is_wanted(&batch) {
@@ -688,8 +693,7 @@ impl Inner {
         let mut state = self.lock();
         if state.announced == MessageId::ZERO {
             let start = MessageId::new(self.clock.unix_s().max(1), 0);
-            state.announced =
-                if current.epoch() == 0 { MessageId::ZERO.max(start) } else { current };
+            state.announced = if current.epoch() == 0 { start } else { current };
         }
         Ok(())
     }
