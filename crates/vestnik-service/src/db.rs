@@ -173,9 +173,9 @@ impl Row {
     }
 }
 
-/// Runs a query on whatever executor of the dialect is given.
-macro_rules! fetch {
-    ($sql:expr, $values:expr, $executor:expr, $row:path) => {{
+/// A query with its values.
+macro_rules! bound {
+    ($sql:expr, $values:expr) => {{
         let mut query = sqlx::query($sql);
         for value in $values {
             query = match value {
@@ -191,31 +191,21 @@ macro_rules! fetch {
                 }
             };
         }
-        let rows = query.fetch_all($executor).await?;
+        query
+    }};
+}
+
+/// Runs a query on whatever executor of the dialect is given.
+macro_rules! fetch {
+    ($sql:expr, $values:expr, $executor:expr, $row:path) => {{
+        let rows = bound!($sql, $values).fetch_all($executor).await?;
         rows.into_iter().map(|row| Row($row(row))).collect::<Vec<_>>()
     }};
 }
 
 /// The same for a statement whose answer is a number of rows.
 macro_rules! execute {
-    ($sql:expr, $values:expr, $executor:expr) => {{
-        let mut query = sqlx::query($sql);
-        for value in $values {
-            query = match value {
-                Value::Int(value) => query.bind(*value),
-                Value::OptionalInt(value) => query.bind(*value),
-                Value::Text(value) => query.bind(*value),
-                Value::OptionalText(value) => query.bind(*value),
-                Value::Ints(values) => {
-                    statement::padded(values).fold(query, |query, value| query.bind(*value))
-                }
-                Value::Texts(values) => {
-                    statement::padded(values).fold(query, |query, value| query.bind(*value))
-                }
-            };
-        }
-        query.execute($executor).await?.rows_affected()
-    }};
+    ($sql:expr, $values:expr, $executor:expr) => {{ bound!($sql, $values).execute($executor).await?.rows_affected() }};
 }
 
 impl Database {
