@@ -54,7 +54,7 @@ enum NoAnswer {
 }
 
 /// Why a body was not taken.
-enum BodyError {
+pub(crate) enum BodyError {
     TooLarge,
     /// It ended before its announced length, or is wrongly chunked.
     Cut(hyper::Error),
@@ -381,6 +381,7 @@ impl Shard {
                     Err(error) => error.answer(),
                 }
             }
+            (Route::Module, _) => self.module(origin, client, request).await,
             (Route::Api, _) => Ok(self.refuse(request, rpc::api_not_found()).await),
             (Route::Health, &Method::GET) => Ok(self.health()),
             (Route::Publish, &Method::GET | &Method::POST)
@@ -439,6 +440,7 @@ impl Shard {
                 | Route::Subscribe
                 | Route::ClientPublish
                 | Route::Api
+                | Route::Module
                 | Route::Health => self.presence(raw_query),
             });
         }
@@ -472,6 +474,29 @@ impl Shard {
         // A value that is no text names nobody, and must not be skipped over either.
         let forwarded = forwarded.iter().map(|value| value.to_str().unwrap_or("?"));
         trust.client(peer.to_canonical(), forwarded)
+    }
+
+    /// A request for the module.
+    async fn module(
+        self: &Rc<Self>,
+        origin: &Origin,
+        client: IpAddr,
+        request: Request<Incoming>,
+    ) -> Result<Answer, NoAnswer> {
+        let is_encrypted = self.shared.options().listeners[origin.listener].tls.is_some()
+            || self.is_encrypted_before(origin.peer.ip(), &request);
+        match self.visit(client, is_encrypted, request).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => error.answer(),
+        }
+    }
+
+    /// Whether a known proxy says that it was reached by https.
+    fn is_encrypted_before(&self, peer: IpAddr, request: &Request<Incoming>) -> bool {
+        const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+        let said = request.headers().get(X_FORWARDED_PROTO);
+        let is_https = said.is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"https"));
+        is_https && self.shared.options().trust.is_proxy(peer.to_canonical())
     }
 
     /// A handshake that comes as a later request of a connection, or that must be refused.
@@ -541,7 +566,11 @@ impl Shard {
     }
 
     /// Reads a request body of at most `limit` bytes, with a pause of at most the body timeout.
-    async fn body(&self, request: Request<Incoming>, limit: usize) -> Result<Bytes, BodyError> {
+    pub(crate) async fn body(
+        &self,
+        request: Request<Incoming>,
+        limit: usize,
+    ) -> Result<Bytes, BodyError> {
         /// A body that never pauses for long, but never ends either, gets this many pauses.
         const PAUSES: u32 = 15;
         let announced = request
@@ -584,7 +613,7 @@ impl Shard {
 
     /// Answers a request whatever its body says. A connection whose body was not read to its end is
     /// closed.
-    async fn refuse(&self, request: Request<Incoming>, mut answer: Answer) -> Answer {
+    pub(crate) async fn refuse(&self, request: Request<Incoming>, mut answer: Answer) -> Answer {
         let waits = waits_for_consent(&request);
         let mut body = request.into_body();
         if !waits {

@@ -26,6 +26,7 @@ mod subscribe;
 mod tls;
 mod transport;
 mod trust;
+mod visit;
 mod wheel;
 
 pub use listen::BindError;
@@ -36,3 +37,4 @@ pub use route::{Route, Routes};
 pub use server::{Server, StartError};
 pub use tls::{Certificate, CertificateError, TicketFileError, Tickets, Tls};
 pub use trust::{ForwardedHeader, Trust};
+pub use visit::{Door, Visit};

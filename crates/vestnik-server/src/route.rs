@@ -17,6 +17,8 @@ pub enum Route {
     Metrics,
     /// Whether the process serves.
     Health,
+    /// Operations and pages of the module.
+    Module,
 }
 
 /// The paths of one listener. A request belongs to the longest path that its target starts with,
@@ -47,7 +49,12 @@ impl Routes {
             ("/api/", Route::Api),
             ("/server-stat/", Route::ServerStat),
         ];
-        let own = [("/metrics".to_owned(), Route::Metrics), ("/healthz".to_owned(), Route::Health)];
+        let own = [
+            ("/metrics".to_owned(), Route::Metrics),
+            ("/healthz".to_owned(), Route::Health),
+            ("/module/".to_owned(), Route::Module),
+            ("/admin/".to_owned(), Route::Module),
+        ];
         Self::new(
             both.into_iter()
                 .flat_map(|(path, route)| {

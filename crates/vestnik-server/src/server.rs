@@ -18,6 +18,7 @@ use crate::rate::Rates;
 use crate::shard::Shard;
 use crate::shared::{Command, Shared};
 use crate::transport::between_polls::BetweenPolls;
+use crate::visit::Door;
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -46,12 +47,12 @@ impl Server {
     const READERS: usize = 8;
 
     /// Binds every listener and starts one thread for each shard. When it returns, connections are
-    /// accepted.
+    /// accepted. `door`: where requests for the module go; without one they are not found.
     ///
     /// # Errors
     /// When an address is taken or refused, or a thread cannot be started; nothing keeps running
     /// then.
-    pub fn start(options: Options, hub: Arc<Hub>) -> Result<Self, StartError> {
+    pub fn start(options: Options, hub: Arc<Hub>, door: Option<Door>) -> Result<Self, StartError> {
         let shards: Vec<ShardNumber> = hub.announcer().shards().collect();
         let mut addresses = Vec::new();
         let mut sockets: Vec<Vec<std::net::TcpListener>> =
@@ -74,6 +75,7 @@ impl Server {
             subscribe_rates: Rates::new(),
             publish_rates: Rates::new(),
             hub,
+            door,
             commands: commands.into(),
             evictions: std::sync::Mutex::default(),
             between_polls: BetweenPolls::default(),

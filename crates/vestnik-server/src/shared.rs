@@ -19,11 +19,14 @@ use crate::admission::Admission;
 use crate::options::Options;
 use crate::rate::Rates;
 use crate::transport::between_polls::{Adopter, BetweenPolls, Place};
+use crate::visit::Door;
 
 /// What all shards share.
 pub(crate) struct Shared {
     pub(crate) options: ArcSwap<Options>,
     pub(crate) hub: Arc<Hub>,
+    /// Where requests for the module go; `None`: it is switched off.
+    pub(crate) door: Option<Door>,
     /// Subscribers.
     pub(crate) admission: Admission,
     /// Connections of strangers that are no WebSockets: those of requests, and who has not said what it

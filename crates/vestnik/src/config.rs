@@ -9,6 +9,7 @@ mod document;
 mod import;
 mod keys;
 mod layer;
+mod module;
 #[cfg(test)]
 mod mutation;
 mod redis;
@@ -35,6 +36,8 @@ pub(crate) use value::{WrittenCertificate, show_date, show_size, show_time};
 pub(crate) use vestnik_server::{ForwardedHeader, Network};
 
 use import::Import;
+pub(crate) use module::Module;
+
 use keys::PoorKey;
 use layer::{Layers, Rank};
 use value::Value;
@@ -64,6 +67,8 @@ pub(crate) struct Config {
     pub(crate) history: History,
     /// Where Redis is, for the engine that uses it.
     pub(crate) redis: RedisOptions,
+    /// The module; `None`: switched off.
+    pub(crate) module: Option<Module>,
     /// What is logged.
     pub(crate) log: Log,
     /// Every certificate that a listener names.
@@ -507,6 +512,7 @@ impl Config {
             limits: build.limits(),
             timing: timing(&layers),
             history: build.history(),
+            module: build.module(&build.data_dir(&sources.data_dir)),
             redis: build.redis(),
             log: log(&layers),
             server: Server {
@@ -665,9 +671,13 @@ impl Build<'_> {
     }
 
     fn warn_of_visible_secrets(&mut self) {
-        for path in
-            ["security.key", "trusted.path_secret", "redis.password", "redis.sentinel_password"]
-        {
+        for path in [
+            "security.key",
+            "trusted.path_secret",
+            "redis.password",
+            "redis.sentinel_password",
+            "module.database",
+        ] {
             if self.layers.place(path) == Place::Flag && !self.layers.text(path).is_empty() {
                 self.warn(
                     path,

@@ -1,5 +1,6 @@
 //! `vestnik serve`: builds every part once, in order; takes them down in reverse.
 
+mod module;
 mod reload;
 
 use std::io::IsTerminal as _;
@@ -66,14 +67,21 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     // Signals are caught before the first connection, so that none finds the process unprepared.
     let mut signals = runtime.block_on(async { Signals::new() })?;
     let options = options(config, keys, &tickets);
-    let mut server = Server::start(options, hub).map_err(explain_start)?;
+    let module = module::Module::start(config, &hub)?;
+    let mut server = Server::start(options, hub, module.as_ref().map(module::Module::door))
+        .map_err(explain_start)?;
     summary::print(config, server.addresses());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), addresses = ?server.addresses(), "serving");
     systemd::tell(State::Ready);
     let mut reloader = Reloader::new(sources, watched, Arc::clone(&tickets), set_log_level);
     let ended = runtime.block_on(watch_over(&server, &mut signals, &mut reloader, &tickets));
     systemd::tell(State::Stopping);
-    systemd::alive_during(|| server.stop());
+    systemd::alive_during(|| {
+        server.stop();
+        if let Some(module) = module {
+            module.stop();
+        }
+    });
     if let Err(error) = presence.save(&last_seen(reloader.config())) {
         tracing::error!(%error, "times of last seen not saved");
     }

@@ -269,6 +269,13 @@ settings! {
     "A server that does not answer for this long is given up, and looked for again.",
     "longer than a fork of a large server takes, shorter than a reader's patience";
 
+    "module.enabled", Kind::Flag, "true",
+    "Serve the module too: settings page, channels, events, watches and configuration of clients for back ends in any language, at `/module/` and `/admin/`.",
+    "module.md §21; beside a site that has the module in PHP it does nothing by itself";
+    "module.database", Kind::Secret, "\"\"",
+    "Database of the module: `sqlite:<path>`, `postgres://user:password@host/name` or `mysql://user:password@host/name`. Empty: the file `<data_dir>/module.db`. Until it can be reached the module answers 503 and the queue server works without it.",
+    "design.md §4";
+
     "log.level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "\"info\"",
     "Least important lines that are written to standard error.",
     "style.md §7";

@@ -19,6 +19,7 @@ mod generation5_sdk;
 mod generation5_tokens;
 mod http2;
 mod long_poll;
+mod module;
 mod observe;
 mod original_suite;
 mod overload;

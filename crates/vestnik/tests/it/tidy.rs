@@ -8,7 +8,7 @@ use std::process::Command;
 use vestnik_proto::quirks::Quirk;
 
 /// Crates of the workspace and the ones of it each may use. A new arrow is a change of the design.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("vestnik-core", &[]),
     ("vestnik-proto", &["vestnik-core"]),
     ("vestnik-hub", &["vestnik-core"]),
@@ -20,8 +20,13 @@ const ARROWS: [(&str, &[&str]); 8] = [
         &["vestnik-core", "vestnik-proto", "vestnik-hub", "vestnik-push", "vestnik-service"],
     ),
     (
+        "vestnik-web",
+        &["vestnik-core", "vestnik-hub", "vestnik-publisher", "vestnik-server", "vestnik-service"],
+    ),
+    (
         "vestnik",
         &[
+            "vestnik-web",
             "vestnik-core",
             "vestnik-proto",
             "vestnik-hub",
@@ -45,7 +50,14 @@ const KEPT_TO: [(&str, &[&str]); 9] = [
     ("prost", &["vestnik", "vestnik-proto"]),
     (
         "serde_json",
-        &["vestnik", "vestnik-server", "vestnik-proto", "vestnik-push", "vestnik-service"],
+        &[
+            "vestnik",
+            "vestnik-server",
+            "vestnik-proto",
+            "vestnik-push",
+            "vestnik-service",
+            "vestnik-web",
+        ],
     ),
     ("sqlx", &["vestnik-service"]),
     (
@@ -57,6 +69,7 @@ const KEPT_TO: [(&str, &[&str]); 9] = [
             "vestnik-push",
             "vestnik-publisher",
             "vestnik-service",
+            "vestnik-web",
         ],
     ),
 ];

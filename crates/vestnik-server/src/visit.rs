@@ -1,0 +1,139 @@
+//! Requests for a part of the program that does not live on the shards, because it waits for a
+//! database: they are handed over whole, and the answer comes back.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::http::BodyError;
+use crate::respond::{self, Answer};
+use crate::shard::Shard;
+
+/// Where visits go in.
+#[derive(Clone, Debug)]
+pub struct Door(mpsc::Sender<Visit>);
+
+impl Door {
+    /// Visits that wait to be served at most; more are refused.
+    const VISITS_MAX: usize = 256;
+
+    /// A door, and where its visits come out.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::Receiver<Visit>) {
+        let (sender, receiver) = mpsc::channel(Self::VISITS_MAX);
+        (Self(sender), receiver)
+    }
+}
+
+/// One request, with its whole body.
+#[derive(Debug)]
+pub struct Visit {
+    head: Parts,
+    body: Bytes,
+    client: IpAddr,
+    is_trusted: bool,
+    is_encrypted: bool,
+    answer: oneshot::Sender<Response<Bytes>>,
+}
+
+impl Visit {
+    /// How long an answer is waited for.
+    pub const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// The method.
+    #[must_use]
+    pub fn method(&self) -> &Method {
+        &self.head.method
+    }
+
+    /// The path, as it was sent, without the query.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.head.uri.path()
+    }
+
+    /// The query, as it was sent, without `?`; empty if there is none.
+    #[must_use]
+    pub fn query(&self) -> &str {
+        self.head.uri.query().unwrap_or_default()
+    }
+
+    /// The headers.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// The body; empty if there is none.
+    #[must_use]
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The address it really comes from, behind known proxies.
+    #[must_use]
+    pub const fn client(&self) -> IpAddr {
+        self.client
+    }
+
+    /// Whether that address may use trusted routes (README D15).
+    #[must_use]
+    pub const fn is_trusted(&self) -> bool {
+        self.is_trusted
+    }
+
+    /// Whether the client reached this server, or the proxy before it, by https.
+    #[must_use]
+    pub const fn is_encrypted(&self) -> bool {
+        self.is_encrypted
+    }
+
+    /// Answers it. A client that is gone does not get it.
+    pub fn answer(self, answer: Response<Bytes>) {
+        // Nobody waits for an answer that took too long.
+        let _ = self.answer.send(answer);
+    }
+}
+
+impl Shard {
+    /// Hands a request over and waits for the answer; `is_encrypted` speaks of the connection.
+    pub(crate) async fn visit(
+        self: &Rc<Self>,
+        client: IpAddr,
+        is_encrypted: bool,
+        request: Request<Incoming>,
+    ) -> Result<Answer, BodyError> {
+        let Some(Door(door)) = &self.shared.door else {
+            return Ok(self.refuse(request, respond::not_found()).await);
+        };
+        let (limit, is_trusted) = {
+            let options = self.shared.options();
+            (options.limits.max_trusted_payload, options.trust.allows(client))
+        };
+        let Ok(place) = door.try_reserve() else {
+            return Ok(self.refuse(request, respond::unavailable()).await);
+        };
+        let (head, body) = request.into_parts();
+        let wanted = Request::from_parts(head.clone(), body);
+        let body = self.body(wanted, limit).await?;
+        let (answer, answered) = oneshot::channel();
+        place.send(Visit { head, body, client, is_trusted, is_encrypted, answer });
+        let answer = tokio::time::timeout(Visit::PATIENCE, answered).await;
+        Ok(match answer {
+            Ok(Ok(answer)) => answer.map(Full::new),
+            Ok(Err(_)) => respond::unavailable(),
+            Err(_) => {
+                let mut answer = respond::unavailable();
+                *answer.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+                answer
+            }
+        })
+    }
+}

@@ -1,0 +1,11 @@
+//! The module service over HTTP: the operations of back ends and the pages of administrators.
+//!
+//! Requests come from the network edge as [`vestnik_server::Visit`]s and are served on a thread of their
+//! own, because they wait for a database. What the service wants told to clients leaves through
+//! `publishing.rs`. The crate knows no sockets and no SQL.
+
+mod answer;
+mod publishing;
+mod web;
+
+pub use web::{Web, WebOptions};
