@@ -7,7 +7,7 @@ use vestnik_core::tenant::MissingExpiry;
 use crate::config::{
     Config, ConfigArgs, ForwardedHeader, History, HistoryEngine, HistorySync, KeySource,
     KeySummary, Listener, LoadKeysError, LogFormat, LogLevel, Network, Routes, Sources, Warning,
-    options_page, show_date, show_size, show_time,
+    is_writable, options_page, show_date, show_size, show_time,
 };
 use crate::keygen::KeyFileError;
 
@@ -35,7 +35,7 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<()> {
 }
 
 fn print_check(sources: &Sources, out: &mut impl Write) -> anyhow::Result<()> {
-    let (config, warnings) = Config::load(sources)?;
+    let (config, mut warnings) = Config::load(sources)?;
     let files: Vec<_> = config.files.iter().map(|file| file.display().to_string()).collect();
     let files = if files.is_empty() { "no file, only defaults".into() } else { files.join(", ") };
     writeln!(out, "configuration: {files}")?;
@@ -45,6 +45,7 @@ fn print_check(sources: &Sources, out: &mut impl Write) -> anyhow::Result<()> {
     print_keys(&config, out)?;
     print_history(&config.history, &config.data_dir.display().to_string(), out)?;
     print_limits(&config, out)?;
+    warnings.extend(unusable_data_dir(&config));
     print_warnings(&warnings, out)?;
     // Last, so that everything else was said: this one keeps the server from starting.
     match config.security.read_keys() {
@@ -76,6 +77,28 @@ fn print_warnings(warnings: &[Warning], out: &mut impl Write) -> anyhow::Result<
         writeln!(out, "  {path} ({files}): {text}")?;
     }
     Ok(())
+}
+
+/// What keeps this user from keeping data where the configuration says. Only a warning: the server may
+/// run as another user.
+fn unusable_data_dir(config: &Config) -> Option<Warning> {
+    let folder = &config.data_dir;
+    let text = if folder.is_dir() {
+        if is_writable(folder) {
+            return None;
+        }
+        "this user cannot write there; the one who starts the server must".to_owned()
+    } else if folder.exists() {
+        "is a file: name a folder".to_owned()
+    } else {
+        let made_in = folder.ancestors().skip(1).find(|it| it.exists())?;
+        if made_in.is_dir() && is_writable(made_in) {
+            return None;
+        }
+        format!("this user cannot make it in {}; make it first", made_in.display())
+    };
+    let text = format!("{}: {text}", folder.display());
+    Some(Warning { place: config.place("data_dir"), path: "data_dir".to_owned(), text })
 }
 
 /// Whether only the key is missing that the first start makes.
@@ -365,6 +388,34 @@ mod tests {
         let (text, code) = check();
         assert!(text.contains("5 characters; a signature key has at least 32"), "{text}");
         assert_eq!(code, 1);
+    }
+
+    #[test]
+    fn a_data_folder_that_cannot_be_is_warned_of() {
+        let key = [("security.key", "0123456789abcdef0123456789abcdef")];
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let text = printed(&sources(&key, &file));
+        assert!(text.contains("file: is a file: name a folder"), "{text}");
+        let text = printed(&sources(&key, &file.join("below")));
+        assert!(text.contains("this user cannot make it in"), "{text}");
+        let text = printed(&sources(&key, &folder.path().join("a/b")));
+        assert!(!text.contains("data_dir"), "{text}");
+        assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_odd_in_a_file_is_said_beside_its_problems() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("push-server-sub-8010.json");
+        std::fs::write(&file, r#"{"nonsense": 1, "limits": {"maxPayload": -1}}"#).unwrap();
+        let sources = Sources { files: vec![file], ..sources(&[], folder.path()) };
+        let error = print_check(&sources, &mut Vec::new()).unwrap_err();
+        let (text, code) = report(&error);
+        assert_eq!(code, 1);
+        assert!(text.contains("problem") && text.contains("\nwarning: "), "{text}");
+        assert!(text.contains("nonsense"), "{text}");
     }
 
     #[test]

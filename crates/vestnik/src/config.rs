@@ -349,6 +349,8 @@ impl fmt::Display for Warning {
 pub(crate) struct ConfigErrors {
     /// At least one.
     pub(crate) problems: Vec<Problem>,
+    /// What is odd in files besides: whoever mends a problem wants to know it in the same run.
+    pub(crate) warnings: Vec<Warning>,
 }
 
 impl fmt::Display for ConfigErrors {
@@ -376,6 +378,9 @@ impl fmt::Display for ConfigErrors {
             if !rest.is_empty() {
                 writeln!(f)?;
             }
+        }
+        for warning in &self.warnings {
+            write!(f, "\nwarning: {warning}")?;
         }
         Ok(())
     }
@@ -467,7 +472,7 @@ fn default_data_dir(state_directory: Option<PathBuf>, system: &Path) -> PathBuf 
 }
 
 /// Whether a file can be made in `folder`: the only sure answer is to make one.
-fn is_writable(folder: &Path) -> bool {
+pub(crate) fn is_writable(folder: &Path) -> bool {
     let probe = folder.join(format!(".vestnik-write-test-{}", std::process::id()));
     let made = std::fs::OpenOptions::new().write(true).create_new(true).open(&probe);
     made.is_ok() && std::fs::remove_file(&probe).is_ok()
@@ -530,7 +535,12 @@ impl Config {
         };
         let Build { problems, warnings, .. } = build;
         let config = Self { layers: Arc::new(layers), ..config };
-        if problems.is_empty() { Ok((config, warnings)) } else { Err(ConfigErrors { problems }) }
+        if problems.is_empty() { Ok((config, warnings)) } else { Err(errors(problems, warnings)) }
+    }
+
+    /// Where a setting was written.
+    pub(crate) fn place(&self, path: &str) -> Place {
+        self.layers.place(path)
     }
 
     /// What differs from `before` and counts only from the next start: paths of settings.
@@ -577,6 +587,13 @@ fn is_json(file: &Path) -> bool {
 
 fn unreadable(file: &Path, error: &std::io::Error) -> Problem {
     Problem::new(Place::File(file.to_owned(), None), "", format!("cannot be read: {error}"))
+}
+
+/// The problems of a run, with what is odd in its files; warnings of the command line and the
+/// environment are about a start that does not come to pass.
+fn errors(problems: Vec<Problem>, mut warnings: Vec<Warning>) -> ConfigErrors {
+    warnings.retain(|warning| matches!(warning.place, Place::File(..)));
+    ConfigErrors { problems, warnings }
 }
 
 /// The files that `paths` name: folders stand for the `.toml` and `.json` files in them, by name,
