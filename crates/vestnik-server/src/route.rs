@@ -17,6 +17,8 @@ pub enum Route {
     Metrics,
     /// Whether the process serves.
     Health,
+    /// Proofs for an authority of certificates.
+    Challenge,
 }
 
 /// The paths of one listener. A request belongs to the longest path that its target starts with,
@@ -25,6 +27,9 @@ pub enum Route {
 pub struct Routes(Vec<(Box<str>, Route)>);
 
 impl Routes {
+    /// Where an authority of certificates looks for proofs (RFC 8555 §8.3).
+    pub const CHALLENGE: (&str, Route) = ("/.well-known/acme-challenge/", Route::Challenge);
+
     /// Paths with their meaning.
     #[must_use]
     pub fn new(paths: impl IntoIterator<Item = (String, Route)>) -> Self {
@@ -47,13 +52,13 @@ impl Routes {
             ("/api/", Route::Api),
             ("/server-stat/", Route::ServerStat),
         ];
-        let own = [("/metrics".to_owned(), Route::Metrics), ("/healthz".to_owned(), Route::Health)];
+        let own = [("/metrics", Route::Metrics), ("/healthz", Route::Health), Self::CHALLENGE];
         Self::new(
             both.into_iter()
                 .flat_map(|(path, route)| {
                     [(path.to_owned(), route), (format!("/bitrix{path}"), route)]
                 })
-                .chain(own),
+                .chain(own.map(|(path, route)| (path.to_owned(), route))),
         )
     }
 
