@@ -987,8 +987,8 @@ impl Build<'_> {
             }
         }
         let outbox_bytes = layers.amount("limits.outbox_bytes");
-        if outbox_bytes < payload_bytes {
-            self.warn("limits.outbox_bytes", "below `limits.max_payload`: a connection that is slow for one large message is closed");
+        if outbox_bytes / 2 < payload_bytes {
+            self.warn("limits.outbox_bytes", "below twice `limits.max_payload`: a connection that is slow for one large message is closed");
         }
         let connections = layers.amount("limits.connections");
         let connections_per_address = match layers.amount("limits.connections_per_address") {

@@ -188,8 +188,8 @@ settings! {
     "limits.outbox_messages", Kind::Count(1, 10_000), "1000",
     "Messages that may wait for a slow connection before it is closed; it returns and gets them from the history.",
     "design.md §2";
-    "limits.outbox_bytes", Kind::Size(64 * KIB, GIB), "\"4MiB\"",
-    "Bytes that may wait for a slow connection before it is closed.",
+    "limits.outbox_bytes", Kind::Size(64 * KIB, GIB), "\"8MiB\"",
+    "Memory that may wait for a slow connection before it is closed: bodies of messages, each with the encoded form that is written.",
     "queue-server.md Q-188: four messages of the largest size";
     "limits.inbox_messages", Kind::Count(1024, 1_048_576), "65536",
     "Messages that may wait for one shard before publishers are refused; they are slowed down long before.",
