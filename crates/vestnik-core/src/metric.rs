@@ -56,6 +56,9 @@ metrics! {
     HistoryCompactedBytes = "vestnik_history_compacted_bytes_total", Counter, "Bytes of history files removed or rewritten.";
     HistorySyncs = "vestnik_history_syncs_total", Counter, "Times the history was forced to disk.";
     HistoryDamaged = "vestnik_history_damaged_bytes_total", Counter, "Bytes of the history found damaged and set aside.";
+    CertificateExpires = "vestnik_acme_certificate_expires_seconds", Gauge, "When the automatic certificate ends, in seconds since 1970; 0: there is none.";
+    CertificatesObtained = "vestnik_acme_certificates_total", Counter, "Certificates obtained automatically.";
+    CertificateFailures = "vestnik_acme_failures_total", Counter, "Failed attempts to obtain a certificate.";
     RedisConnected = "vestnik_redis_connected", Gauge, "1 while there is a connection to Redis.";
     RedisFailures = "vestnik_redis_failures_total", Counter, "Connections to Redis that failed or broke, and batches it refused.";
 }

@@ -11,7 +11,8 @@ use vestnik_core::{Envelope, MessageId};
 pub struct OutboxLimits {
     /// Live messages.
     pub messages: usize,
-    /// Bytes of the bodies of live messages, and as many again of the transport's own frames.
+    /// Bytes of live messages ([`cost`]) and of a write under way, and as many again of the transport's
+    /// own frames.
     pub bytes: usize,
 }
 
@@ -35,6 +36,13 @@ pub struct Queue {
     live_messages: usize,
     live_bytes: usize,
     frame_bytes: usize,
+}
+
+/// Bytes of memory that a message takes while it waits: its body, and the encoded form that will be
+/// written. Forms that only others need are theirs.
+#[must_use]
+pub(crate) const fn cost(body: &Bytes) -> usize {
+    body.len().saturating_mul(2)
 }
 
 /// What a frame in the queue costs beside its bytes: most are as short as a pong.
@@ -72,7 +80,7 @@ impl Queue {
         match &item {
             Item::Live(envelope) => {
                 self.live_messages -= 1;
-                self.live_bytes -= envelope.body.len();
+                self.live_bytes -= cost(&envelope.body);
             }
             Item::Frame(frame) => self.frame_bytes -= frame.len() + FRAME_OVERHEAD,
             Item::Replayed(_) => {}
@@ -84,7 +92,7 @@ impl Queue {
         match &item {
             Item::Live(envelope) => {
                 self.live_messages += 1;
-                self.live_bytes += envelope.body.len();
+                self.live_bytes += cost(&envelope.body);
             }
             Item::Frame(frame) => self.frame_bytes += frame.len() + FRAME_OVERHEAD,
             Item::Replayed(_) => {}
@@ -100,17 +108,17 @@ impl Queue {
         self.live_bytes = 0;
     }
 
-    /// How many live messages wait, and the bytes of their bodies.
+    /// How many live messages wait, and their cost.
     #[cfg(test)]
     pub(crate) const fn live(&self) -> (usize, usize) {
         (self.live_messages, self.live_bytes)
     }
 
-    /// Whether one more message of `bytes` would be over the limits. A single message of any size
+    /// Whether one more message of this cost would be over the limits. A single message of any size
     /// always fits an empty queue.
-    fn is_full(&self, bytes: usize, limits: OutboxLimits) -> bool {
-        self.live_messages > 0
-            && (self.live_messages >= limits.messages || self.live_bytes + bytes > limits.bytes)
+    fn is_full(&self, cost: usize, limits: OutboxLimits) -> bool {
+        let bytes = self.live_bytes + self.rest.len() + cost;
+        self.live_messages > 0 && (self.live_messages >= limits.messages || bytes > limits.bytes)
     }
 }
 
@@ -156,7 +164,7 @@ impl Outbox {
         spare: &mut SpareQueues,
     ) -> bool {
         let queue = self.0.get_or_insert_with(|| spare.take());
-        if queue.is_full(envelope.body.len(), limits) {
+        if queue.is_full(cost(&envelope.body), limits) {
             return false;
         }
         queue.push(Item::Live(Arc::clone(envelope)));

@@ -13,7 +13,7 @@ use slab::Slab;
 use vestnik_core::{Envelope, MessageId, Receiver};
 
 use crate::announce::{Announced, Announcer, ShardNumber};
-use crate::outbox::{Item, Outbox, OutboxLimits, SpareQueues};
+use crate::outbox::{self, Item, Outbox, OutboxLimits, SpareQueues};
 
 /// Names one subscriber of a shard. A key of a subscriber that left names nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -158,7 +158,7 @@ impl Round {
     const WORK_MAX: usize = 32_768;
     const MESSAGES_MAX: usize = 512;
 
-    /// Whether a message of `bytes` may join. What a subscriber is given between two writes is of two
+    /// Whether a message that costs `bytes` may join. What a subscriber is given between two writes is of two
     /// rounds at most, and that is limited to half of what an outbox takes; a single message always
     /// fits.
     fn has_room(&self, bytes: usize, limits: OutboxLimits) -> bool {
@@ -305,7 +305,7 @@ impl<C> Shard<C> {
                 self.announcer.take(self.number, &mut self.taken);
             }
             let Some(next) = self.taken.front() else { break };
-            let bytes = next.envelope.body.len();
+            let bytes = outbox::cost(&next.envelope.body);
             if !self.round.has_room(bytes, self.limits) {
                 break;
             }

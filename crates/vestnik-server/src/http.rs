@@ -309,6 +309,14 @@ impl Shard {
         respond::answer(StatusCode::OK, respond::TEXT, word)
     }
 
+    /// What proves to an authority of certificates that its name leads here.
+    fn proof(&self, token: &str) -> Answer {
+        match self.shared.options().challenges.of_request(token) {
+            Some(proof) => respond::private(StatusCode::OK, respond::BINARY, String::from(proof)),
+            None => respond::not_found(),
+        }
+    }
+
     async fn answer(
         self: &Rc<Self>,
         origin: &Origin,
@@ -384,6 +392,7 @@ impl Shard {
             (Route::Module, _) => self.module(origin, client, request).await,
             (Route::Api, _) => Ok(self.refuse(request, rpc::api_not_found()).await),
             (Route::Health, &Method::GET) => Ok(self.health()),
+            (Route::Challenge, &Method::GET) => Ok(self.proof(rest)),
             (Route::Publish, &Method::GET | &Method::POST)
             | (Route::ServerStat | Route::Metrics, &Method::GET) => {
                 if !self.is_trusted(client, route, rest) {
@@ -399,6 +408,7 @@ impl Shard {
                 Route::Subscribe
                 | Route::ClientPublish
                 | Route::Health
+                | Route::Challenge
                 | Route::Publish
                 | Route::ServerStat
                 | Route::Metrics,
@@ -441,7 +451,8 @@ impl Shard {
                 | Route::ClientPublish
                 | Route::Api
                 | Route::Module
-                | Route::Health => self.presence(raw_query),
+                | Route::Health
+                | Route::Challenge => self.presence(raw_query),
             });
         }
         let is_binary = vestnik_proto::query::Query::parse(raw_query).binary_mode();

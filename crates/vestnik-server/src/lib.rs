@@ -35,6 +35,6 @@ pub use network::{Network, ParseNetworkError};
 pub use options::{Limits, Listener, Options, Timing, UserPublishing};
 pub use route::{Route, Routes};
 pub use server::{Server, StartError};
-pub use tls::{Certificate, CertificateError, TicketFileError, Tickets, Tls};
+pub use tls::{Certificate, CertificateError, Challenges, TicketFileError, Tickets, Tls};
 pub use trust::{ForwardedHeader, Trust};
 pub use visit::{Door, Visit};

@@ -497,6 +497,10 @@ impl Shard {
     /// Hands a connection with its first request to whoever serves it.
     fn first_request(self: &Rc<Self>, newcomer: Newcomer) {
         let Newcomer { mut stream, peer, listener, mut head, seat, .. } = newcomer;
+        // Its certificate proves nothing to a client, so nothing may be said under it (RFC 8737 §3).
+        if stream.is_for_proof() {
+            return;
+        }
         vestnik_proto::query::escape_target(&mut head);
         if let Some(opening) = self.opening(listener, peer, &head) {
             let rest = head.split_off(opening.head_length);

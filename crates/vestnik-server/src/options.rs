@@ -10,7 +10,7 @@ use vestnik_core::tenant::Tenant;
 use vestnik_hub::OutboxLimits;
 
 use crate::route::Routes;
-use crate::tls::Tls;
+use crate::tls::{Challenges, Tls};
 use crate::trust::Trust;
 
 /// One address to listen at.
@@ -118,6 +118,8 @@ pub struct Options {
     pub user_publishing: UserPublishing,
     /// The file that keeps when users were last seen; `None`: nothing is kept.
     pub last_seen: Option<PathBuf>,
+    /// What authorities of certificates are shown; the same over every reload.
+    pub challenges: Arc<Challenges>,
     /// The default tenant.
     pub tenant: Tenant,
     /// Whether WebSocket messages are compressed for clients that offer it.

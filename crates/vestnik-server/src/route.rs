@@ -19,6 +19,8 @@ pub enum Route {
     Health,
     /// Operations and pages of the module.
     Module,
+    /// Proofs for an authority of certificates.
+    Challenge,
 }
 
 /// The paths of one listener. A request belongs to the longest path that its target starts with,
@@ -27,6 +29,9 @@ pub enum Route {
 pub struct Routes(Vec<(Box<str>, Route)>);
 
 impl Routes {
+    /// Where an authority of certificates looks for proofs (RFC 8555 §8.3).
+    pub const CHALLENGE: (&str, Route) = ("/.well-known/acme-challenge/", Route::Challenge);
+
     /// Paths with their meaning.
     #[must_use]
     pub fn new(paths: impl IntoIterator<Item = (String, Route)>) -> Self {
@@ -50,17 +55,18 @@ impl Routes {
             ("/server-stat/", Route::ServerStat),
         ];
         let own = [
-            ("/metrics".to_owned(), Route::Metrics),
-            ("/healthz".to_owned(), Route::Health),
-            ("/module/".to_owned(), Route::Module),
-            ("/admin/".to_owned(), Route::Module),
+            ("/metrics", Route::Metrics),
+            ("/healthz", Route::Health),
+            ("/module/", Route::Module),
+            ("/admin/", Route::Module),
+            Self::CHALLENGE,
         ];
         Self::new(
             both.into_iter()
                 .flat_map(|(path, route)| {
                     [(path.to_owned(), route), (format!("/bitrix{path}"), route)]
                 })
-                .chain(own),
+                .chain(own.map(|(path, route)| (path.to_owned(), route))),
         )
     }
 

@@ -9,7 +9,7 @@ use std::net::Shutdown;
 use mio::net::TcpStream;
 use rustls::ServerConnection;
 
-use crate::tls::Tls;
+use crate::tls::{PROOF_PROTOCOL, Tls};
 
 /// A plain or encrypted socket.
 pub(crate) enum Stream {
@@ -59,6 +59,14 @@ impl Stream {
         match self {
             Self::Plain(socket) => (socket, None),
             Self::Tls(encrypted) => (encrypted.socket, Some(encrypted.session)),
+        }
+    }
+
+    /// Whether it was opened to see a proof (ACME) and for nothing else.
+    pub(crate) fn is_for_proof(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(encrypted) => encrypted.session.alpn_protocol() == Some(PROOF_PROTOCOL),
         }
     }
 

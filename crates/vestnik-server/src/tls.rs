@@ -2,6 +2,7 @@
 //!
 //! Knows certificates and keys, not sockets: [`crate::stream`] has those.
 
+mod challenge;
 mod tickets;
 mod validity;
 
@@ -17,11 +18,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+pub use challenge::Challenges;
+pub(crate) use challenge::PROOF_PROTOCOL;
 pub use tickets::{TicketFileError, Tickets};
 use validity::Validity;
 
 /// Protocols that are offered, the first that a client knows is taken.
-const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+const PROTOCOLS: [&[u8]; 3] = [b"h2", b"http/1.1", PROOF_PROTOCOL];
 
 /// Why a certificate cannot be used; the administrator can fix each.
 #[derive(Debug, thiserror::Error)]
@@ -170,36 +173,44 @@ fn provider() -> CryptoProvider {
 /// The certificates of one listener: by the name that a client asks for, else the first.
 #[derive(Debug)]
 struct Names {
-    default: Arc<CertifiedKey>,
+    /// `None`: the only certificate there will be is still to come.
+    default: Option<Arc<CertifiedKey>>,
     by_name: HashMap<Box<str>, Arc<CertifiedKey>>,
+    challenges: Arc<Challenges>,
 }
 
 impl Names {
-    fn new(certificates: &[Certificate]) -> Option<Self> {
-        let default = Arc::clone(&certificates.first()?.pair);
+    fn new(certificates: &[Certificate], challenges: Arc<Challenges>) -> Self {
+        let default = certificates.first().map(|it| Arc::clone(&it.pair));
         let mut by_name = HashMap::new();
         for certificate in certificates {
             for name in &certificate.names {
                 by_name.entry(name.clone()).or_insert_with(|| Arc::clone(&certificate.pair));
             }
         }
-        Some(Self { default, by_name })
+        Self { default, by_name, challenges }
     }
 
-    fn find(&self, name: Option<&str>) -> Arc<CertifiedKey> {
+    fn find(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
         let found = name.and_then(|name| {
             let name = name.to_ascii_lowercase();
             // A wildcard stands for exactly one label.
             let parent = || name.split_once('.').map(|(_, parent)| format!("*.{parent}"));
             self.by_name.get(&*name).or_else(|| self.by_name.get(&*parent()?))
         });
-        Arc::clone(found.unwrap_or(&self.default))
+        found.or(self.default.as_ref()).cloned()
     }
 }
 
 impl ResolvesServerCert for Names {
+    /// `None` ends the handshake with an alert.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.find(hello.server_name()))
+        let asks_for_proof =
+            hello.alpn().is_some_and(|mut protocols| protocols.all(|it| it == PROOF_PROTOCOL));
+        if asks_for_proof {
+            return self.challenges.of_handshake(hello.server_name()?);
+        }
+        self.find(hello.server_name())
     }
 }
 
@@ -214,8 +225,8 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// TLS 1.2 and 1.3 with `certificates`, the first of which answers for unknown names. `None`:
-    /// there is no certificate.
+    /// TLS 1.2 and 1.3 with `certificates`, the first of which answers for unknown names. Without any,
+    /// every handshake is refused but those that ask for a proof (`challenges`).
     ///
     /// Sessions are resumed by tickets alone, so that neither a connection nor the process keeps
     /// anything for it.
@@ -223,8 +234,12 @@ impl Tls {
     /// # Panics
     /// Never: the provider has cipher suites of both versions.
     #[must_use]
-    pub fn new(certificates: &[Certificate], tickets: Arc<Tickets>) -> Option<Self> {
-        let names = Names::new(certificates)?;
+    pub fn new(
+        certificates: &[Certificate],
+        challenges: Arc<Challenges>,
+        tickets: Arc<Tickets>,
+    ) -> Self {
+        let names = Names::new(certificates, challenges);
         let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .expect("the provider has cipher suites of both versions")
@@ -235,7 +250,7 @@ impl Tls {
         config.ticketer = tickets;
         // Every connection brings a new one; a client that opens several at once has several.
         config.send_tls13_tickets = 1;
-        Some(Self(Arc::new(config)))
+        Self(Arc::new(config))
     }
 
     pub(crate) fn config(&self) -> Arc<ServerConfig> {

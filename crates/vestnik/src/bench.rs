@@ -1,8 +1,10 @@
 //! `vestnik bench`: what a server costs, measured against a bare loop over the same sockets.
 
+mod encrypted;
 mod figures;
 pub(crate) mod floor;
 mod hardship;
+mod link;
 mod process;
 mod publisher;
 mod report;
@@ -43,6 +45,8 @@ pub(crate) enum Part {
     Storm,
     /// One subscriber that reads nothing: what it costs, and whom it delays.
     SlowReader,
+    /// Encrypted connections: memory, handshakes and fan-out, against plain ones and a bare loop.
+    Tls,
     /// Connections come and go for a long time: whether memory grows. Only when asked for.
     Soak,
 }
@@ -140,6 +144,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
             Part::Poll,
             Part::Storm,
             Part::SlowReader,
+            Part::Tls,
             Part::Soak,
         ];
         let progress = progress(round, args.repeat, parts.len());
@@ -156,6 +161,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
                     Part::Poll => bench.poll(),
                     Part::Storm => bench.storm(),
                     Part::SlowReader => bench.slow_reader(),
+                    Part::Tls => bench.tls(args),
                     Part::Soak => bench.soak(Duration::from_secs(args.soak)),
                 };
                 merge(&mut figures, measured.with_context(|| format!("measuring {part:?}"))?);

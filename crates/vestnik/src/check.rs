@@ -5,7 +5,7 @@ use std::io::Write;
 use vestnik_core::tenant::MissingExpiry;
 
 use crate::config::{
-    Config, ConfigArgs, ForwardedHeader, History, HistoryEngine, HistorySync, KeySource,
+    Acme, Config, ConfigArgs, ForwardedHeader, History, HistoryEngine, HistorySync, KeySource,
     KeySummary, Listener, LoadKeysError, LogFormat, LogLevel, Network, Routes, Sources, Warning,
     is_writable, options_page, show_date, show_size, show_time,
 };
@@ -124,13 +124,19 @@ fn print_listeners(config: &Config, out: &mut impl Write) -> anyhow::Result<()> 
 }
 
 fn print_certificates(config: &Config, out: &mut impl Write) -> anyhow::Result<()> {
-    if config.certificates.is_empty() {
-        return Ok(());
+    if !config.certificates.is_empty() {
+        writeln!(out, "certificates:")?;
     }
-    writeln!(out, "certificates:")?;
     for certificate in &config.certificates {
         writeln!(out, "  {}", certificate.describe())?;
     }
+    let Some(acme) = &config.acme else { return Ok(()) };
+    let Acme { names, directory, contact, proof, folder, .. } = acme;
+    writeln!(out, "certificate that is obtained and renewed automatically:")?;
+    writeln!(out, "  for {}", names.join(", "))?;
+    writeln!(out, "  from {directory}, contact {}", contact.as_deref().unwrap_or("none"))?;
+    writeln!(out, "  proved by {}: the authority connects to port {}", proof.name(), proof.port())?;
+    writeln!(out, "  kept in {}", folder.display())?;
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! run and told with its path; nothing is guessed. Files whose names end in `.json` are those of the
 //! originals (`config/import.rs`), all others are `vestnik.toml`.
 
+mod acme;
 mod certificates;
 mod document;
 mod import;
@@ -28,6 +29,7 @@ use vestnik_core::sign::{Algorithm, Key, KeyRing};
 use vestnik_core::tenant::MissingExpiry;
 use vestnik_hub::engine::RedisOptions;
 
+pub(crate) use acme::{Acme, Proof};
 pub(crate) use certificates::LoadedCertificate;
 pub(crate) use document::options as options_page;
 pub(crate) use keys::{KeySource, KeySummary, LoadKeysError, Security, Strictness};
@@ -73,6 +75,8 @@ pub(crate) struct Config {
     pub(crate) log: Log,
     /// Every certificate that a listener names.
     pub(crate) certificates: Vec<LoadedCertificate>,
+    /// The certificate that is obtained automatically.
+    pub(crate) acme: Option<Acme>,
     /// What all this was made from.
     layers: Arc<Layers>,
 }
@@ -501,12 +505,18 @@ impl Config {
         let mut build = Build { layers: &layers, problems, warnings: imported.warnings };
         build.warn_of_visible_secrets();
         let mut listeners = imported.listeners;
-        build.listeners(&mut listeners, &sources.inherited);
+        let data_dir = build.data_dir(&sources.data_dir);
+        build.listeners(&mut listeners, &sources.inherited, &data_dir);
         let mut certificates = imported.certificates;
         build.certificates(&listeners, &mut certificates);
+        let acme = build.acme(&listeners, &data_dir);
+        if let Some(acme) = &acme {
+            build.automatic(acme, &mut certificates);
+        }
         let config = Self {
             files,
-            data_dir: build.data_dir(&sources.data_dir),
+            data_dir,
+            acme,
             missing_expiry: match layers.text("generation") {
                 "3" => MissingExpiry::KeepDay,
                 _ => MissingExpiry::Volatile,
@@ -577,6 +587,7 @@ impl Config {
         if let KeySource::File { path, .. } = &self.security.keys {
             files.insert(path.clone());
         }
+        files.extend(self.acme.as_ref().map(Acme::certificate));
         files
     }
 }
@@ -720,7 +731,12 @@ impl Build<'_> {
 
     /// Adds inherited sockets and the listeners of `server.listen` and `server.listen_tls` to the
     /// imported ones and checks them all.
-    fn listeners(&mut self, listeners: &mut Vec<Listener>, inherited: &[InheritedSocket]) {
+    fn listeners(
+        &mut self,
+        listeners: &mut Vec<Listener>,
+        inherited: &[InheritedSocket],
+        data_dir: &Path,
+    ) {
         let backlog = u32::try_from(self.layers.number("server.backlog")).unwrap_or(1024);
         let listener = |name: String, address: SocketAddr| Listener {
             name,
@@ -731,7 +747,8 @@ impl Build<'_> {
             proxy_protocol: false,
             inherited: None,
         };
-        let certificates = self.written_certificates();
+        let mut certificates = self.written_certificates();
+        certificates.extend(self.automatic_certificate(data_dir));
         for InheritedSocket { name, address, socket } in inherited {
             let is_tls = name.contains("https") || name.contains("tls");
             listeners.push(Listener {
@@ -793,8 +810,23 @@ impl Build<'_> {
         }
         let lacking = listeners.iter().find(|it| it.tls.as_ref().is_some_and(Vec::is_empty));
         if let Some(listener) = lacking {
-            let text = format!("must name a certificate for {}", listener.name);
+            let text = format!(
+                "must name a certificate for {}, or `acme.names` one that is to be obtained",
+                listener.name
+            );
             self.problem("tls.certificates", text);
+        }
+    }
+
+    /// Reads the certificate that was obtained automatically. One that cannot be used is no mistake of
+    /// the administrator's: another one is obtained.
+    fn automatic(&mut self, acme: &Acme, loaded: &mut Vec<LoadedCertificate>) {
+        if !acme.certificate().exists() {
+            return;
+        }
+        match certificates::load(&acme.files()) {
+            Ok(certificate) => loaded.push(certificate),
+            Err(text) => self.warn("acme.names", format!("{text}; another one is asked for")),
         }
     }
 
@@ -982,8 +1014,8 @@ impl Build<'_> {
             }
         }
         let outbox_bytes = layers.amount("limits.outbox_bytes");
-        if outbox_bytes < payload_bytes {
-            self.warn("limits.outbox_bytes", "below `limits.max_payload`: a connection that is slow for one large message is closed");
+        if outbox_bytes / 2 < payload_bytes {
+            self.warn("limits.outbox_bytes", "below twice `limits.max_payload`: a connection that is slow for one large message is closed");
         }
         let connections = layers.amount("limits.connections");
         let connections_per_address = match layers.amount("limits.connections_per_address") {

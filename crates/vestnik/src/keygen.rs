@@ -224,21 +224,11 @@ enum Existing {
 /// Writes `key` to `path` so that nobody ever sees a part of it: beside it first, then renamed.
 fn write_key(path: &Path, key: &Secret<String>, existing: Existing) -> Result<(), KeyFileError> {
     let unwritable = |source| KeyFileError::Unwritable { path: path.to_owned(), source };
-    let mut name = path
-        .file_name()
-        .ok_or_else(|| KeyFileError::Malformed {
-            path: path.to_owned(),
-            reason: "is not a file name",
-        })?
-        .to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let beside = path.with_file_name(name);
-    // Left by a process of the same number that was killed; a new file has the right permissions.
-    let _ = std::fs::remove_file(&beside);
-    let written = create_private(&beside).and_then(|mut file| {
-        file.write_all(format!("{}\n", key.expose()).as_bytes())?;
-        file.sync_all()
-    });
+    let beside = beside(path).ok_or_else(|| KeyFileError::Malformed {
+        path: path.to_owned(),
+        reason: "is not a file name",
+    })?;
+    let written = write_private(&beside, format!("{}\n", key.expose()).as_bytes());
     let moved = written.and_then(|()| match existing {
         Existing::Replace => std::fs::rename(&beside, path),
         // Unlike a renaming, a link never replaces a file.
@@ -257,6 +247,40 @@ fn write_key(path: &Path, key: &Secret<String>, existing: Existing) -> Result<()
         }
         _ => unwritable(source),
     })
+}
+
+/// Where a file is written before it takes the place of `path`.
+fn beside(path: &Path) -> Option<PathBuf> {
+    let mut name = path.file_name()?.to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    Some(path.with_file_name(name))
+}
+
+/// Writes a new file that only its owner can read, down to the disk.
+fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    // Left by a process of the same number that was killed; a new file has the right permissions.
+    let _ = std::fs::remove_file(path);
+    let mut file = create_private(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Puts `bytes` into `path`, a file that only its owner can read, so that nobody ever sees a part of them;
+/// whatever was there is replaced. Makes the folder.
+///
+/// # Errors
+/// What the system says; what was there stays.
+pub(crate) fn replace_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let beside = beside(path).ok_or(std::io::ErrorKind::InvalidFilename)?;
+    if let Some(folder) = path.parent() {
+        make_folder(folder)?;
+    }
+    let moved = write_private(&beside, bytes).and_then(|()| std::fs::rename(&beside, path));
+    if moved.is_err() {
+        // It may not have been made at all.
+        let _ = std::fs::remove_file(&beside);
+    }
+    moved.and_then(|()| sync_folder(path))
 }
 
 #[cfg(unix)]

@@ -1,5 +1,6 @@
 //! The `vestnik` program.
 
+mod acme;
 mod bench;
 mod check;
 mod client;

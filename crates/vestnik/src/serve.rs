@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::sync::{mpsc, watch};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -20,10 +21,11 @@ use vestnik_hub::engine::{DiskOptions, Engine, HistoryLimits, OpenError, Sync};
 use vestnik_hub::presence::Loaded;
 use vestnik_hub::{Announcer, Hub, OutboxLimits, Presence};
 use vestnik_server::{
-    Limits, Listener, Options, Route, Routes, Server, StartError, Tickets, Timing, Tls, Trust,
-    UserPublishing,
+    Challenges, Limits, Listener, Options, Route, Routes, Server, StartError, Tickets, Timing, Tls,
+    Trust, UserPublishing,
 };
 
+use crate::acme::{self, Renewal};
 use crate::config::{
     self, Config, ConfigArgs, HistoryEngine, HistorySync, LogFormat, LogLevel, RoutePrefixes,
 };
@@ -58,7 +60,13 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let presence = Arc::new(Presence::new(clock.clone(), config.timing.presence_grace));
     load_last_seen(config, &presence)?;
     let tickets = open_tickets(config, &clock);
-    let hub = Hub::new(Arc::clone(&engine), announcer, metrics, Arc::clone(&presence), clock);
+    let hub = Hub::new(
+        Arc::clone(&engine),
+        announcer,
+        Arc::clone(&metrics),
+        Arc::clone(&presence),
+        clock.clone(),
+    );
     let hub = Arc::new(hub);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -66,15 +74,19 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         .context("cannot watch for signals")?;
     // Signals are caught before the first connection, so that none finds the process unprepared.
     let mut signals = runtime.block_on(async { Signals::new() })?;
-    let options = options(config, keys, &tickets);
+    let encryption = Encryption { tickets, challenges: Arc::default() };
+    let options = options(config, keys, &encryption);
     let module = module::Module::start(config, &hub)?;
     let mut server = Server::start(options, hub, module.as_ref().map(module::Module::door))
         .map_err(explain_start)?;
     summary::print(config, server.addresses());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), addresses = ?server.addresses(), "serving");
     systemd::tell(State::Ready);
-    let mut reloader = Reloader::new(sources, watched, Arc::clone(&tickets), set_log_level);
-    let ended = runtime.block_on(watch_over(&server, &mut signals, &mut reloader, &tickets));
+    let challenges = Arc::clone(&encryption.challenges);
+    let (wanted, wishes) = watch::channel(config.acme.clone());
+    let renewal = Renewal { wishes, challenges, metrics, clock };
+    let mut reloader = Reloader::new(sources, watched, encryption, wanted, set_log_level);
+    let ended = runtime.block_on(watch_over(&server, &mut signals, &mut reloader, renewal));
     systemd::tell(State::Stopping);
     systemd::alive_during(|| {
         server.stop();
@@ -100,23 +112,34 @@ enum Ended {
     Failed,
 }
 
+/// What encrypted listeners share, the same over every reload.
+struct Encryption {
+    tickets: Arc<Tickets>,
+    challenges: Arc<Challenges>,
+}
+
 /// Does what is to be done beside serving, until that is over.
 async fn watch_over(
     server: &Server,
     signals: &mut Signals,
     reloader: &mut Reloader,
-    tickets: &Tickets,
+    renewal: Renewal,
 ) -> Ended {
     const TICKETS: Duration = Duration::from_secs(60);
     let watch = reloader.config().server.watch;
     let mut looks = tokio::time::interval(if watch.is_zero() { TICKETS } else { watch });
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut renewals = tokio::time::interval(TICKETS);
+    let (obtained, mut new_certificates) = mpsc::channel(1);
+    let mut renewing = std::pin::pin!(acme::run(renewal, obtained));
     let mut signs_of_life = std::pin::pin!(show_signs_of_life(server));
     loop {
         tokio::select! {
             signal = signals.next() => match signal {
-                Signal::HangUp => reloader.reload(server, "SIGHUP"),
+                Signal::HangUp => {
+                    reloader.reload(server, "SIGHUP");
+                    reloader.retry_certificate();
+                }
                 Signal::Stop(signal) => {
                     tracing::info!(signal, "stopping");
                     return Ended::Told;
@@ -127,7 +150,9 @@ async fn watch_over(
                 return Ended::Failed;
             }
             _ = looks.tick(), if !watch.is_zero() => reloader.look(server),
-            _ = renewals.tick() => renew(tickets),
+            _ = renewals.tick() => renew(reloader.tickets()),
+            Some(()) = new_certificates.recv() => reloader.reload(server, "a new certificate"),
+            () = &mut renewing => {}
             () = &mut signs_of_life => {}
         }
     }
@@ -145,7 +170,7 @@ async fn show_signs_of_life(server: &Server) {
 
 /// The keys of session tickets: kept beside the history if anything is encrypted at all.
 fn open_tickets(config: &Config, clock: &Clock) -> Arc<Tickets> {
-    if config.certificates.is_empty() {
+    if config.certificates.is_empty() && config.acme.is_none() {
         return Arc::new(Tickets::in_memory(clock.clone()));
     }
     if let Err(error) = crate::keygen::make_folder(&config.data_dir) {
@@ -328,7 +353,7 @@ fn explain(error: anyhow::Error, hint: impl Into<String>) -> anyhow::Error {
 }
 
 /// The part of the configuration that the network edge is told.
-fn options(config: &Config, keys: KeyRing, tickets: &Arc<Tickets>) -> Options {
+fn options(config: &Config, keys: KeyRing, encryption: &Encryption) -> Options {
     let limits = &config.limits;
     let timing = &config.timing;
     let listeners = config.server.listeners.iter().map(|listener| Listener {
@@ -336,7 +361,7 @@ fn options(config: &Config, keys: KeyRing, tickets: &Arc<Tickets>) -> Options {
         address: listener.address,
         backlog: listener.backlog,
         routes: routes(&listener.routes),
-        tls: tls(config, listener, tickets),
+        tls: tls(config, listener, encryption),
         proxy_protocol: listener.proxy_protocol,
         inherited: listener.inherited.clone(),
     });
@@ -382,6 +407,7 @@ fn options(config: &Config, keys: KeyRing, tickets: &Arc<Tickets>) -> Options {
             UserPublishing::SignedIn
         },
         last_seen: Some(last_seen(config)),
+        challenges: Arc::clone(&encryption.challenges),
         tenant: Tenant { keys, missing_expiry: config.missing_expiry },
         compression: config.server.compression,
         message_ttl: Expiry::new(config.history.message_ttl.as_secs(), Expiry::MAX),
@@ -392,13 +418,14 @@ fn options(config: &Config, keys: KeyRing, tickets: &Arc<Tickets>) -> Options {
 }
 
 /// The encryption of a listener, if it has any.
-fn tls(config: &Config, listener: &config::Listener, tickets: &Arc<Tickets>) -> Option<Tls> {
+fn tls(config: &Config, listener: &config::Listener, encryption: &Encryption) -> Option<Tls> {
     let wanted = listener.tls.as_ref()?.iter();
     let certificates: Vec<_> = wanted
         .filter_map(|files| config.certificates.iter().find(|it| it.files == *files))
         .map(|it| it.certificate.clone())
         .collect();
-    Tls::new(&certificates, Arc::clone(tickets))
+    let Encryption { tickets, challenges } = encryption;
+    Some(Tls::new(&certificates, Arc::clone(challenges), Arc::clone(tickets)))
 }
 
 fn routes(routes: &config::Routes) -> Routes {
@@ -412,7 +439,8 @@ fn routes(routes: &config::Routes) -> Routes {
                 (stat, Route::ServerStat),
             ]
             .into_iter()
-            .filter_map(|(path, route)| Some((path.clone()?, route))),
+            .filter_map(|(path, route)| Some((path.clone()?, route)))
+            .chain([(Routes::CHALLENGE.0.to_owned(), Routes::CHALLENGE.1)]),
         ),
     }
 }

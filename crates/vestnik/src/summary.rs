@@ -58,6 +58,12 @@ fn text(config: &Config, addresses: &[SocketAddr]) -> String {
     for certificate in &config.certificates {
         text.push_str(&format!("  certificate for {}\n", certificate.describe()));
     }
+    if let Some(acme) = &config.acme
+        && !config.certificates.iter().any(|it| it.files == acme.files())
+    {
+        let (names, directory) = (acme.names.join(", "), &acme.directory);
+        text.push_str(&format!("  no certificate yet for {names}: asked for at {directory}\n"));
+    }
     text.push_str(&format!("  data in {}\n", config.data_dir.display()));
     let listeners = || {
         let all = config.server.listeners.iter().zip(addresses);

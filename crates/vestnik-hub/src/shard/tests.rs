@@ -317,7 +317,7 @@ impl World {
             let Some(subscriber) = self.shards[client.shard].get(client.key) else { continue };
             let Some(queue) = subscriber.outbox.queue() else { continue };
             let (messages, bytes) = queue.live();
-            assert!(messages <= limits.messages && bytes <= limits.bytes.max(10));
+            assert!(messages <= limits.messages && bytes <= limits.bytes.max(20));
         }
     }
 }

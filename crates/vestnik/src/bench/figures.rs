@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use vestnik_core::MessageId;
 use vestnik_core::sign::Key;
 
 use super::floor::Floor;
@@ -43,7 +44,7 @@ impl<'a> Run<'a> {
     }
 
     pub(super) fn event(&self) -> String {
-        event(self.origin, self.bytes)
+        self.swarm.event(self.bytes)
     }
 
     /// Everybody connected, and nothing under way.
@@ -104,12 +105,7 @@ impl<'a> Run<'a> {
         self.gather()?;
         let count = self.connections as u64;
         let mut publisher = Publisher::open(&self.target.publish)?;
-        let before = self.target.cpu();
-        for _ in 0..ROUNDS {
-            let goal = self.swarm.received.messages + count;
-            publisher.text(shared_channel(), 0, &self.event())?;
-            self.swarm.until(|received| received.messages >= goal)?;
-        }
+        let one_at_a_time = one_to_all(self.target, &mut self.swarm, ROUNDS, self.bytes)?;
         let mut slow = Figure::new(
             "fan-out, one message at a time",
             "µs CPU per delivery",
@@ -117,7 +113,7 @@ impl<'a> Run<'a> {
             Better::Lower,
             Goal::TimesFloor(1.2),
         );
-        slow.samples.push(micros_each(self.target.cpu() - before, ROUNDS * count));
+        slow.samples.push(one_at_a_time);
         slow.floor.push(self.floor(ROUNDS, 1)?);
 
         self.swarm.latencies.clear();
@@ -165,15 +161,8 @@ impl<'a> Run<'a> {
     /// Processor time of one bare send to each of as many sockets, in microseconds. `messages`: how
     /// many share a write.
     fn floor(&self, rounds: u64, messages: usize) -> anyhow::Result<f64> {
-        let mut floor = Floor::start(self.connections)?;
-        let bytes = (self.bytes + self.swarm.wrapping()) * messages;
-        // The first round warms up what a running server has warm.
-        floor.round(bytes)?;
-        let mut cpu = Duration::ZERO;
-        for _ in 0..rounds {
-            cpu += floor.round(bytes)?;
-        }
-        Ok(micros_each(cpu, rounds * self.connections as u64))
+        let mut floor = Floor::start(self.connections, None)?;
+        floor.rounds(rounds, (self.bytes + self.swarm.wrapping()) * messages)
     }
 
     /// Fifty messages to everybody at once: how many writes a client costs.
@@ -211,20 +200,31 @@ impl<'a> Run<'a> {
         line?.parse().ok()
     }
 
-    /// Everybody is dropped at once and comes back for ten missed messages.
-    pub(super) fn replay(&mut self) -> anyhow::Result<Vec<Figure>> {
-        const MISSED: u64 = 10;
+    /// Connects everybody, drops them all at once and publishes what they miss. Returns the positions at
+    /// which they stopped.
+    pub(super) fn leave_for(
+        &mut self,
+        missed: u64,
+        publisher: &mut Publisher,
+    ) -> anyhow::Result<Vec<Option<MessageId>>> {
         self.gather()?;
-        let count = self.connections as u64;
-        let mut publisher = Publisher::open(&self.target.publish)?;
         // Everybody needs a position to come back with.
-        let goal = self.swarm.received.messages + count;
+        let goal = self.swarm.received.messages + self.connections as u64;
         publisher.text(shared_channel(), KEPT_S, &self.event())?;
         self.swarm.until(|received| received.messages >= goal)?;
         let positions = self.swarm.drop_all();
-        for _ in 0..MISSED {
+        for _ in 0..missed {
             publisher.text(shared_channel(), KEPT_S, &self.event())?;
         }
+        Ok(positions)
+    }
+
+    /// Everybody is dropped at once and comes back for ten missed messages.
+    pub(super) fn replay(&mut self) -> anyhow::Result<Vec<Figure>> {
+        const MISSED: u64 = 10;
+        let count = self.connections as u64;
+        let mut publisher = Publisher::open(&self.target.publish)?;
+        let positions = self.leave_for(MISSED, &mut publisher)?;
         let goal = self.swarm.received.messages + MISSED * count;
         let (start, before) = (Instant::now(), self.target.cpu());
         self.swarm.reconnect(&positions)?;
@@ -416,6 +416,25 @@ impl<'a> Run<'a> {
         stream.read_to_string(&mut answer).ok()?;
         answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
     }
+}
+
+/// Processor time of the server for each delivery, in microseconds, when `rounds` messages go to the whole
+/// swarm, one after the other.
+pub(super) fn one_to_all(
+    target: &Target,
+    swarm: &mut Swarm,
+    rounds: u64,
+    bytes: usize,
+) -> anyhow::Result<f64> {
+    let count = swarm.len() as u64;
+    let mut publisher = Publisher::open(&target.publish)?;
+    let before = target.cpu();
+    for _ in 0..rounds {
+        let goal = swarm.received.messages + count;
+        publisher.text(shared_channel(), 0, &swarm.event(bytes))?;
+        swarm.until(|received| received.messages >= goal)?;
+    }
+    Ok(micros_each(target.cpu() - before, rounds * count))
 }
 
 /// A client that polls.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -18,6 +19,8 @@ pub(super) const OWN_KEY: &str = "a-key-for-benchmarks-on-loopback-only";
 pub(super) struct Target {
     pub(super) subscribe: Address,
     pub(super) publish: Address,
+    /// The encrypted WebSocket address, of a server that was started with one.
+    pub(super) encrypted: Option<SocketAddr>,
     /// Processes whose time and memory count; none for a server elsewhere.
     pub(super) processes: Vec<u32>,
     /// The server, if the benchmark started it; ended with it.
@@ -40,7 +43,7 @@ impl Drop for Own {
 impl Target {
     /// A server that runs already.
     pub(super) fn elsewhere(subscribe: Address, publish: Address, processes: Vec<u32>) -> Self {
-        Self { subscribe, publish, processes, _own: None }
+        Self { subscribe, publish, encrypted: None, processes, _own: None }
     }
 
     /// Starts this program's server on a free port of the loopback, with `settings`.
@@ -60,10 +63,16 @@ impl Target {
         let mut child = command.spawn().context("cannot start the server")?;
         let output = child.stdout.take().context("the server has no output")?;
         let own = Own { child, _data: data };
-        let listening = BufReader::new(output)
-            .lines()
-            .map_while(Result::ok)
-            .find_map(|line| line.trim().strip_prefix("listening on http://").map(str::to_owned))
+        let lines = BufReader::new(output).lines().map_while(Result::ok);
+        // What follows the addresses.
+        let lines = lines.take_while(|line| !line.trim().starts_with("data in "));
+        let lines: Vec<_> = lines.collect();
+        let listening = |scheme: &str| {
+            let mut lines = lines.iter().filter_map(|line| line.trim().strip_prefix(scheme));
+            lines.next().map(str::to_owned)
+        };
+        let encrypted = listening("listening on https://").and_then(|it| it.parse().ok());
+        let listening = listening("listening on http://")
             .ok_or_else(|| Failure::new("the server did not start", "its own words stand above"))?;
         let address = |scheme: &str, path: &str| {
             format!("{scheme}://{listening}{path}").parse::<Address>().map_err(anyhow::Error::msg)
@@ -71,6 +80,7 @@ impl Target {
         Ok(Self {
             subscribe: address("ws", "/bitrix/subws/")?,
             publish: address("http", "/bitrix/pub/")?,
+            encrypted,
             processes: vec![own.child.id()],
             _own: Some(own),
         })

@@ -2,18 +2,21 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use prost::Message as _;
+use rustls::ClientConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use vestnik_core::sign::Key;
 use vestnik_core::{ChannelId, MessageId};
 use vestnik_proto::protobuf::schema::{ResponseBatch, ResponseCommand};
 use vestnik_proto::websocket::{self as codec, Opcode, Parsed, Peer};
 
+use super::link::Link;
 use super::report::Latencies;
 use crate::failure::Failure;
 use crate::token;
@@ -39,7 +42,7 @@ pub(super) fn shared_channel() -> ChannelId {
 
 /// One subscriber.
 struct Member {
-    stream: TcpStream,
+    stream: Link,
     number: u64,
     is_asked: bool,
     is_open: bool,
@@ -72,6 +75,8 @@ pub(super) struct Swarm {
     target: String,
     key: Key,
     generation: Generation,
+    /// What connections are encrypted with, if they are.
+    tls: Option<Arc<ClientConfig>>,
     poll: Poll,
     events: Events,
     members: Vec<Option<Member>>,
@@ -98,6 +103,7 @@ impl Swarm {
             target: target.to_owned(),
             key,
             generation,
+            tls: None,
             poll: Poll::new().context("cannot watch sockets")?,
             events: Events::with_capacity(1024),
             members: Vec::new(),
@@ -110,12 +116,22 @@ impl Swarm {
         })
     }
 
+    /// The same with encrypted connections.
+    pub(super) fn encrypted(self, tls: &Arc<ClientConfig>) -> Self {
+        Self { tls: Some(Arc::clone(tls)), ..self }
+    }
+
     /// Bytes that an event is wrapped in on its way to a subscriber.
     pub(super) const fn wrapping(&self) -> usize {
         match self.generation {
             Generation::Four => 36,
             Generation::Five => 123,
         }
+    }
+
+    /// An event of `bytes` bytes with a time stamp that this swarm understands.
+    pub(super) fn event(&self, bytes: usize) -> String {
+        event(self.origin, bytes)
     }
 
     /// How many subscribers are connected.
@@ -193,8 +209,9 @@ impl Swarm {
 
     fn open(&mut self, index: usize, after: Option<MessageId>) -> anyhow::Result<()> {
         let number = index as u64;
-        let mut stream = connect(self.address, index)
+        let stream = connect(self.address, index)
             .context("cannot connect; raise `ulimit -n` or use fewer --connections")?;
+        let mut stream = Link::new(stream, self.tls.as_ref())?;
         self.poll.registry().register(
             &mut stream,
             Token(index),

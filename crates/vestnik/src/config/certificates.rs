@@ -40,7 +40,7 @@ pub(crate) fn load(files: &WrittenCertificate) -> Result<LoadedCertificate, Stri
 }
 
 impl LoadedCertificate {
-    /// What deserves a warning about its time.
+    /// What deserves a warning about its time, if nobody but the administrator renews it.
     pub(crate) fn warning(&self) -> Option<String> {
         let now_s = Clock::System.unix_s();
         let path = self.files.certificate.display();

@@ -117,6 +117,25 @@ settings! {
     "Certificates for `server.listen_tls`, PEM files, chain first: the one whose names contain what the client asks for answers, else the first. `key` may be left out when it is in the same file. In the environment and on the command line: `certificate:key,certificate:key`.",
     "names come from the certificate itself, so that they cannot differ";
 
+    "acme.names", Kind::Hosts, "[]",
+    "Names to get a certificate for, and to renew it (ACME, RFC 8555): one certificate for all of them, used by `server.listen_tls` behind those of `tls.certificates`. Empty: none.",
+    "whether the names lead here only the administrator knows";
+    "acme.accept_terms", Kind::Flag, "false",
+    "Whether you accept the terms of service of the authority in `acme.directory`; required.",
+    "RFC 8555 §7.3: nobody can accept them for you";
+    "acme.contact", Kind::Text, "\"\"",
+    "Mail address that the authority gets for its notices. Empty: none.",
+    "RFC 8555 §7.3: optional";
+    "acme.directory", Kind::Text, "\"https://acme-v02.api.letsencrypt.org/directory\"",
+    "Directory of the authority. Let's Encrypt's for trying out is `https://acme-staging-v02.api.letsencrypt.org/directory`. The account and the certificate are kept for each of them in `<data_dir>/acme`.",
+    "free of charge and trusted by every browser";
+    "acme.authorities", Kind::Text, "\"\"",
+    "File with certificates, PEM, that the directory's own one is checked with instead of the public authorities.",
+    "authorities of a company";
+    "acme.challenge", Kind::Choice(&["auto", "http-01", "tls-alpn-01"]), "\"auto\"",
+    "How the authority sees that the names lead here: by a request to port 80 (`http-01`; any listener without TLS answers) or by a handshake at port 443 (`tls-alpn-01`; any with TLS). `auto`: `http-01` if something listens at port 80, else `tls-alpn-01`.",
+    "RFC 8555 §8.3, RFC 8737: the authority connects to these ports only, forwarded ones will do";
+
     "trusted.allow", Kind::Networks, "[\"127.0.0.0/8\", \"::1\"]",
     "Networks whose callers may publish and read statistics.",
     "README D15";
@@ -169,8 +188,8 @@ settings! {
     "limits.outbox_messages", Kind::Count(1, 10_000), "1000",
     "Messages that may wait for a slow connection before it is closed; it returns and gets them from the history.",
     "design.md §2";
-    "limits.outbox_bytes", Kind::Size(64 * KIB, GIB), "\"4MiB\"",
-    "Bytes that may wait for a slow connection before it is closed.",
+    "limits.outbox_bytes", Kind::Size(64 * KIB, GIB), "\"8MiB\"",
+    "Memory that may wait for a slow connection before it is closed: bodies of messages, each with the encoded form that is written.",
     "queue-server.md Q-188: four messages of the largest size";
     "limits.inbox_messages", Kind::Count(1024, 1_048_576), "65536",
     "Messages that may wait for one shard before publishers are refused; they are slowed down long before.",
@@ -293,6 +312,7 @@ const LIVE: &[&str] = &[
     "server.compression",
     "security.",
     "tls.",
+    "acme.",
     "trusted.",
     "limits.",
     "timing.",

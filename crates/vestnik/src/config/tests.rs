@@ -688,6 +688,42 @@ fn a_listener_with_tls_needs_certificates_that_can_be_used() {
 }
 
 #[test]
+fn a_certificate_that_is_to_be_obtained_needs_consent_and_a_way_to_prove_its_names() {
+    const TERMS: &str = "accept_terms = true\n";
+    let acme = |server: &str, acme: &str| {
+        toml(&format!("[server]\n{server}\n[acme]\nnames = [\"push.example.com\"]\n{acme}"))
+    };
+    let tls = "listen_tls = [\"127.0.0.1:443\"]";
+    let (config, warnings) = acme(tls, TERMS).load();
+    assert_eq!(warnings, []);
+    let wanted = config.acme.as_ref().unwrap();
+    assert_eq!((wanted.proof, wanted.authorities.is_none()), (Proof::Handshake, true));
+    assert!(wanted.folder.ends_with("acme/acme-v02_api_letsencrypt_org_directory"));
+    assert!(config.watched_files().contains(&wanted.certificate()));
+    let secure = config.server.listeners.last().unwrap();
+    assert_eq!(secure.tls, Some(vec![wanted.files()]));
+    let both = "listen = [\"127.0.0.1:80\"]\nlisten_tls = [\"127.0.0.1:443\"]";
+    assert_eq!(acme(both, TERMS).load().0.acme.unwrap().proof, Proof::Request);
+    let (_, warnings) = acme("listen_tls = [\"127.0.0.1:8894\"]", TERMS).load();
+    assert!(has(&warnings, "acme.challenge", "nothing listens at port 443"), "{warnings:?}");
+    for (server, options, part) in [
+        (tls, "", "acme.accept_terms: must be true for a certificate"),
+        ("", TERMS, "acme.names (line 4): are of no use: set `server.listen_tls`"),
+        (tls, "accept_terms = true\ndirectory = \"http://a.test/\"\n", "begins with https://"),
+        (tls, "accept_terms = true\ncontact = \"nobody\"\n", "must be one mail address"),
+        (tls, "accept_terms = true\nauthorities = \"/no/file\"\n", "cannot be read"),
+        (
+            "listen = []\nlisten_tls = [\"127.0.0.1:443\"]",
+            "accept_terms = true\nchallenge = \"http-01\"\n",
+            "`http-01` needs a listener without TLS",
+        ),
+    ] {
+        let problems = acme(server, options).problems();
+        assert!(problems.contains(part), "{part}: {problems}");
+    }
+}
+
+#[test]
 fn an_imported_listener_with_ssl_has_the_certificate_of_its_files() {
     let text = std::fs::read_to_string(fixture("sample/config-tls.json")).unwrap();
     let missing = Case::new().file("config-tls.json", &text).problems();

@@ -72,6 +72,8 @@ pub(crate) enum Kind {
     Addresses,
     /// Some networks, such as `10.0.0.0/8`.
     Networks,
+    /// Some names of hosts.
+    Hosts,
     /// Some signature keys: tables of `key`, `algorithm`, `until`.
     Keys,
     /// Some certificates: tables of `certificate`, `key`.
@@ -113,6 +115,8 @@ pub(crate) enum Value {
     Addresses(Vec<SocketAddr>),
     /// Of `Networks`.
     Networks(Vec<Network>),
+    /// Of `Hosts`: in lower case.
+    Hosts(Vec<String>),
     /// Of `Keys`.
     Keys(Vec<WrittenKey>),
     /// Of `Certificates`.
@@ -198,6 +202,9 @@ impl Kind {
                 text.parse::<Network>().map_err(|error| error.to_string())
             })
             .map(Value::Networks),
+            Self::Hosts => {
+                list(raw, typing, "names, such as [\"push.example.com\"]", host).map(Value::Hosts)
+            }
             Self::Keys => keys(raw).map(Value::Keys),
             Self::Certificates => certificates(raw, typing).map(Value::Certificates),
         }
@@ -224,6 +231,7 @@ impl Kind {
             }
             Self::Addresses => "list of `address:port`".into(),
             Self::Networks => "list of networks".into(),
+            Self::Hosts => "list of names of hosts".into(),
             Self::Keys => "list of `{ key, algorithm, until }`, secret".into(),
             Self::Certificates => "list of `{ certificate, key }`".into(),
         }
@@ -349,6 +357,30 @@ fn list<T>(
         }
     }
     if problems.is_empty() { Ok(values) } else { Err(problems) }
+}
+
+/// The name of one host, which a certificate can be for.
+fn host(text: &str) -> Result<String, String> {
+    const NAME_MAX: usize = 253;
+    let is_label = |label: &str| {
+        let is_edge = |byte: Option<u8>| byte.is_some_and(|it| it.is_ascii_alphanumeric());
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-' || it == b'_')
+            && is_edge(label.bytes().next())
+            && is_edge(label.bytes().last())
+    };
+    let problem = if text.starts_with("*.") {
+        "stands for many names: name them one by one, or get such a certificate elsewhere"
+    } else if text.parse::<std::net::IpAddr>().is_ok() {
+        "is an address, not a name"
+    } else if !text.is_ascii() {
+        "must be written in its ASCII form (`xn--…`)"
+    } else if text.len() > NAME_MAX || !text.split('.').all(is_label) {
+        "is no name of a host, such as push.example.com"
+    } else {
+        return Ok(text.to_ascii_lowercase());
+    };
+    Err(format!("`{text}` {problem}"))
 }
 
 fn keys(raw: &Raw) -> Result<Vec<WrittenKey>, Vec<String>> {
@@ -613,6 +645,22 @@ mod tests {
             (&[("certificate", "")], "is empty"),
         ] {
             assert!(table(fields).unwrap_err()[0].contains(part), "{part}");
+        }
+    }
+
+    #[test]
+    fn names_of_hosts_are_those_that_a_certificate_can_be_for() {
+        let found = text(Kind::Hosts, "Push.Example.com, localhost").unwrap();
+        assert_eq!(found, Value::Hosts(vec!["push.example.com".into(), "localhost".into()]));
+        for (written, part) in [
+            ("*.example.com", "name them one by one"),
+            ("192.0.2.1", "is an address"),
+            ("пуш.example.com", "xn--"),
+            ("push..example.com", "is no name"),
+            ("-push.example.com", "is no name"),
+            ("https://push.example.com", "is no name"),
+        ] {
+            assert!(text(Kind::Hosts, written).unwrap_err()[0].contains(part), "{written}");
         }
     }
 

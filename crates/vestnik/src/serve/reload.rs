@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::sync::watch;
 use vestnik_core::sign::KeyRing;
 use vestnik_server::{Server, Tickets};
 
-use crate::config::{Config, KeySource, Sources, Warning};
+use super::Encryption;
+use crate::config::{Acme, Config, KeySource, Sources, Warning};
 use crate::systemd::{self, State};
 
 /// What a file looks like from outside: a change of its content changes it.
@@ -67,7 +68,9 @@ impl Watched {
 pub(super) struct Reloader {
     sources: Sources,
     config: Config,
-    tickets: Arc<Tickets>,
+    encryption: Encryption,
+    /// The certificate that is to be obtained automatically.
+    wanted: watch::Sender<Option<Acme>>,
     set_log_level: super::SetLogLevel,
     /// How the files looked when they were read.
     read: Looks,
@@ -82,16 +85,36 @@ impl Reloader {
     pub(super) fn new(
         sources: Sources,
         watched: Watched,
-        tickets: Arc<Tickets>,
+        encryption: Encryption,
+        wanted: watch::Sender<Option<Acme>>,
         set_log_level: super::SetLogLevel,
     ) -> Self {
         let Watched { config, read, .. } = watched;
-        Self { sources, config, tickets, set_log_level, read, changing: None, failure: None }
+        Self {
+            sources,
+            config,
+            encryption,
+            wanted,
+            set_log_level,
+            read,
+            changing: None,
+            failure: None,
+        }
     }
 
     /// The configuration in force.
     pub(super) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The keys of session tickets.
+    pub(super) fn tickets(&self) -> &Tickets {
+        &self.encryption.tickets
+    }
+
+    /// Has a certificate that could not be obtained asked for at once.
+    pub(super) fn retry_certificate(&self) {
+        self.wanted.send_replace(self.config.acme.clone());
     }
 
     /// Looks at the files; once changes have settled, puts them in force. After a failure it tries
@@ -121,6 +144,10 @@ impl Reloader {
                 self.failure = None;
                 self.say(&config, cause);
                 (self.set_log_level)(config.log.level);
+                self.wanted.send_if_modified(|wanted| {
+                    let before = std::mem::replace(wanted, config.acme.clone());
+                    before != *wanted
+                });
                 self.config = config;
                 self.read = read;
             }
@@ -144,7 +171,7 @@ impl Reloader {
         for warning in &watched.warnings {
             tracing::warn!("{warning}");
         }
-        let options = super::options(&watched.config, keys, &self.tickets);
+        let options = super::options(&watched.config, keys, &self.encryption);
         Ok((watched, options))
     }
 

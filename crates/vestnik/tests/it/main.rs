@@ -1,5 +1,6 @@
 //! The one end-to-end test binary: starts the real program and speaks raw bytes to it.
 
+mod acme;
 mod bench;
 mod channels;
 mod chaos;
