@@ -57,6 +57,7 @@ metrics! {
     HistorySyncs = "vestnik_history_syncs_total", Counter, "Times the history was forced to disk.";
     HistoryDamaged = "vestnik_history_damaged_bytes_total", Counter, "Bytes of the history found damaged and set aside.";
     RedisConnected = "vestnik_redis_connected", Gauge, "1 while there is a connection to Redis.";
+    AnsweredAlone = "vestnik_answered_alone_total", Counter, "Questions about users and channels answered without the other nodes, because Redis could not be asked.";
     RedisFailures = "vestnik_redis_failures_total", Counter, "Connections to Redis that failed or broke, and batches it refused.";
 }
 

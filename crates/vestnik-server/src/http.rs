@@ -433,13 +433,13 @@ impl Shard {
                 return error.answer();
             }
             return Ok(match route {
-                Route::ServerStat => self.server_stat(raw_query),
+                Route::ServerStat => self.server_stat(raw_query).await,
                 Route::Metrics => self.metrics_page(),
                 Route::Publish
                 | Route::Subscribe
                 | Route::ClientPublish
                 | Route::Api
-                | Route::Health => self.presence(raw_query),
+                | Route::Health => self.presence(raw_query).await,
             });
         }
         let is_binary = vestnik_proto::query::Query::parse(raw_query).binary_mode();

@@ -29,6 +29,7 @@ mod proxy_protocol;
 mod publish;
 mod raw;
 mod redis;
+mod redis_presence;
 mod reload;
 mod requests;
 mod routing;
