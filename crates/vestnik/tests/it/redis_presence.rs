@@ -223,6 +223,46 @@ fn q_162_q_148_statistics_show_all_nodes_are_refreshed_and_old_ones_are_dropped(
 }
 
 #[test]
+fn the_command_stats_shows_one_node_or_all_of_them_and_says_what_is_wrong() {
+    let mut redis = Redis::start();
+    let nodes = [(); 2].map(|()| redis.node("own"));
+    let [here, there] = [nodes[0].address(), nodes[1].address()];
+    until("both nodes have reported", || names(here).len() == 2);
+    let stats_at = |path: &str, more: &[&str]| {
+        let url = format!("http://{here}{path}");
+        let program = std::process::Command::new(env!("CARGO_BIN_EXE_vestnik"))
+            .args(["stats", "--url", &url])
+            .args(more)
+            .output()
+            .expect("it is built");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+        (program.status.code(), text(program.stdout), text(program.stderr))
+    };
+    let stats = |more: &[&str]| stats_at("/server-stat/", more);
+    let [mine, other] = [names(here).remove(0), names(there).remove(0)];
+    let (code, table, _) = stats(&[]);
+    assert_eq!(code, Some(0));
+    assert!(table.starts_with("node ") && table.contains(&mine) && !table.contains(&other));
+    let (_, table, _) = stats(&["--cluster"]);
+    assert!(
+        table.contains(&mine) && table.contains(&other) && table.contains("2 nodes"),
+        "{table}"
+    );
+    let count = |more: &[&str]| {
+        let (_, json, _) = stats(more);
+        serde_json::from_str::<Vec<Value>>(&json).expect("JSON").len()
+    };
+    assert_eq!((count(&["--json"]), count(&["--json", "--cluster"])), (1, 2));
+    redis.kill();
+    let (code, _, error) = stats(&["--cluster"]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("error: the server cannot ask") && error.contains("hint: is Redis"));
+    let (code, _, error) = stats_at("/healthz", &[]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("no statistics") && error.contains("hint: the address"), "{error}");
+}
+
+#[test]
 fn q_189_statistics_of_all_nodes_are_an_error_within_5_seconds_while_redis_is_down() {
     let mut redis = Redis::start();
     let node = redis.node("own");
