@@ -60,6 +60,7 @@ metrics! {
     CertificatesObtained = "vestnik_acme_certificates_total", Counter, "Certificates obtained automatically.";
     CertificateFailures = "vestnik_acme_failures_total", Counter, "Failed attempts to obtain a certificate.";
     RedisConnected = "vestnik_redis_connected", Gauge, "1 while there is a connection to Redis.";
+    AnsweredAlone = "vestnik_answered_alone_total", Counter, "Questions about users and channels answered without the other nodes, because Redis could not be asked.";
     RedisFailures = "vestnik_redis_failures_total", Counter, "Connections to Redis that failed or broke, and batches it refused.";
 }
 

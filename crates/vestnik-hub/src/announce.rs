@@ -4,7 +4,7 @@
 use std::collections::hash_map::{Entry, RandomState};
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
@@ -42,18 +42,44 @@ struct Listeners {
 /// How many locks the directory is spread over.
 const STRIPES: usize = 64;
 
+/// A part of the directory, under one lock.
+#[derive(Default)]
+struct Stripe {
+    listeners: HashMap<Receiver, Listeners>,
+    /// What other nodes must be told of, with how many counted connections came since the last time.
+    changed: HashMap<Receiver, u32>,
+}
+
+/// What became of a receiver that other nodes must be told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The receiver.
+    pub receiver: Receiver,
+    /// Connections here that count against the limit per channel; `None`: nobody listens any more.
+    pub counted: Option<u32>,
+    /// How many of them came since it was told last.
+    pub came: u32,
+}
+
 /// Takes numbered messages from the engine and hands each to the shards that have a listener.
 ///
 /// A shard that falls behind does not lose messages: its inbox grows. Publishers that can wait are
 /// held back by [`Announcer::calm`] while a shard has work for more than a moment, and nothing more is
 /// taken at all while one is out of room ([`Announcer::has_room`]).
 pub struct Announcer {
-    stripes: [Mutex<HashMap<Receiver, Listeners>>; STRIPES],
+    stripes: [Mutex<Stripe>; STRIPES],
     hasher: RandomState,
     inboxes: Box<[Inbox]>,
     inbox_messages: usize,
     serial: AtomicU64,
     presence: OnceLock<Arc<Presence>>,
+    /// Distinct private channels that somebody listens to.
+    private_channels: AtomicUsize,
+    /// Whether changes are noted for other nodes.
+    notes_changes: AtomicBool,
+    /// Changes were lost, because nobody took them for too long.
+    is_behind: AtomicBool,
+    changed: Notify,
 }
 
 /// What waits for one shard.
@@ -92,6 +118,9 @@ impl Announcer {
     /// of its time. The next message waits no longer than that, however many listen.
     const WORK_MAX: usize = 65_536;
 
+    /// Receivers that may wait to be told to other nodes; some 10 MB.
+    const CHANGES_MAX: usize = 262_144;
+
     /// An announcer for `shards` shards (1 to 64), each of which may have `inbox_messages` messages
     /// waiting before nothing more is taken.
     #[must_use]
@@ -103,6 +132,10 @@ impl Announcer {
             inbox_messages,
             serial: AtomicU64::new(0),
             presence: OnceLock::new(),
+            private_channels: AtomicUsize::new(0),
+            notes_changes: AtomicBool::new(false),
+            is_behind: AtomicBool::new(false),
+            changed: Notify::new(),
         }
     }
 
@@ -215,51 +248,139 @@ impl Announcer {
     /// Says that `shard` has one more subscriber that listens to `receiver`.
     pub fn listen(&self, shard: ShardNumber, receiver: Receiver) {
         let mut stripe = self.stripe(receiver);
-        let listeners = stripe.entry(receiver).or_default();
+        let listeners = stripe.listeners.entry(receiver).or_default();
         listeners.shards |= shard.bit();
         listeners.subscribers += 1;
-        if listeners.subscribers == 1
-            && let Receiver::User(user) = receiver
-            && let Some(presence) = self.presence.get()
-        {
-            // Under the lock of the stripe, so that coming and going are told in their order.
-            presence.came(user);
+        if listeners.subscribers > 1 {
+            return;
         }
+        match receiver {
+            Receiver::User(user) => {
+                if let Some(presence) = self.presence.get() {
+                    // Under the lock of the stripe, so that coming and going are told in their order.
+                    presence.came(user);
+                }
+            }
+            Receiver::Private(_) => _ = self.private_channels.fetch_add(1, Ordering::Relaxed),
+            _ => {}
+        }
+        self.note(&mut stripe, receiver, 0);
     }
 
     /// Says that `shard` has one subscriber less that listens to `receiver`, and `left` others.
     pub fn leave(&self, shard: ShardNumber, receiver: Receiver, left: usize) {
-        if let Entry::Occupied(mut entry) = self.stripe(receiver).entry(receiver) {
-            let listeners = entry.get_mut();
-            listeners.subscribers = listeners.subscribers.saturating_sub(1);
-            if left == 0 {
-                listeners.shards &= !shard.bit();
-            }
-            if listeners.shards == 0 {
-                entry.remove();
-                if let Receiver::User(user) = receiver
-                    && let Some(presence) = self.presence.get()
-                {
+        let mut stripe = self.stripe(receiver);
+        let Entry::Occupied(mut entry) = stripe.listeners.entry(receiver) else { return };
+        let listeners = entry.get_mut();
+        listeners.subscribers = listeners.subscribers.saturating_sub(1);
+        if left == 0 {
+            listeners.shards &= !shard.bit();
+        }
+        if listeners.shards != 0 {
+            return;
+        }
+        entry.remove();
+        match receiver {
+            Receiver::User(user) => {
+                if let Some(presence) = self.presence.get() {
                     presence.went(user);
                 }
             }
+            Receiver::Private(_) => _ = self.private_channels.fetch_sub(1, Ordering::Relaxed),
+            _ => {}
         }
+        self.note(&mut stripe, receiver, 0);
     }
 
     /// Counts one more connection of `receiver`, which must be listened to; returns how many there
     /// are now, on all shards.
     pub fn count_in(&self, receiver: Receiver) -> u32 {
-        self.stripe(receiver).get_mut(&receiver).map_or(0, |listeners| {
-            listeners.counted += 1;
-            listeners.counted
-        })
+        let mut stripe = self.stripe(receiver);
+        let Some(listeners) = stripe.listeners.get_mut(&receiver) else { return 0 };
+        listeners.counted += 1;
+        let counted = listeners.counted;
+        self.note(&mut stripe, receiver, 1);
+        counted
     }
 
     /// Counts one connection of `receiver` less. Call before [`Announcer::leave`].
     pub fn count_out(&self, receiver: Receiver) {
-        if let Some(listeners) = self.stripe(receiver).get_mut(&receiver) {
+        let mut stripe = self.stripe(receiver);
+        if let Some(listeners) = stripe.listeners.get_mut(&receiver) {
             listeners.counted = listeners.counted.saturating_sub(1);
+            self.note(&mut stripe, receiver, 0);
         }
+    }
+
+    /// Notes a change for other nodes. Users are not noted: [`Presence`] knows when they are gone.
+    fn note(&self, stripe: &mut Stripe, receiver: Receiver, came: u32) {
+        if !self.notes_changes.load(Ordering::Relaxed) || matches!(receiver, Receiver::User(_)) {
+            return;
+        }
+        if stripe.changed.len() >= Self::CHANGES_MAX / STRIPES {
+            stripe.changed = HashMap::new();
+            self.is_behind.store(true, Ordering::Relaxed);
+        }
+        *stripe.changed.entry(receiver).or_default() += came;
+        if stripe.changed.len() == 1 {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Begins to note what other nodes must be told of, for [`Announcer::take_changes`].
+    pub fn note_changes(&self) {
+        self.notes_changes.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until something may have changed for other nodes. Cancel safe.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Takes what changed in one part of the directory, of [`Announcer::parts`]. A receiver that came
+    /// and went is in it once, with what is true now.
+    #[must_use]
+    pub fn take_changes(&self, part: usize) -> Vec<Change> {
+        let Some(stripe) = self.stripes.get(part) else { return Vec::new() };
+        let mut stripe = lock(stripe);
+        let changed = std::mem::take(&mut stripe.changed);
+        let change = |(receiver, came)| {
+            let counted = stripe.listeners.get(&receiver).map(|it| it.counted);
+            Change { receiver, counted, came }
+        };
+        changed.into_iter().map(change).collect()
+    }
+
+    /// Whether changes were lost since the last call: then everything must be told again.
+    #[must_use]
+    pub fn lost_changes(&self) -> bool {
+        self.is_behind.swap(false, Ordering::Relaxed)
+    }
+
+    /// Everybody in one part of the directory, users aside, as a change to be told.
+    #[must_use]
+    pub fn part(&self, part: usize) -> Vec<Change> {
+        let Some(stripe) = self.stripes.get(part) else { return Vec::new() };
+        let stripe = lock(stripe);
+        let all = stripe.listeners.iter().filter(|(it, _)| !matches!(it, Receiver::User(_)));
+        let change = |(receiver, listeners): (&Receiver, &Listeners)| Change {
+            receiver: *receiver,
+            counted: Some(listeners.counted),
+            came: 0,
+        };
+        all.map(change).collect()
+    }
+
+    /// How many parts the directory has.
+    #[must_use]
+    pub const fn parts() -> usize {
+        STRIPES
+    }
+
+    /// Who is told of users.
+    #[must_use]
+    pub fn presence(&self) -> Option<&Arc<Presence>> {
+        self.presence.get()
     }
 
     /// How many connections of `receiver` count against the limit, on all shards.
@@ -283,23 +404,21 @@ impl Announcer {
     /// Every receiver that somebody listens to. Walks the whole directory.
     #[must_use]
     pub fn receivers(&self) -> Vec<Receiver> {
-        self.stripes.iter().flat_map(|it| lock(it).keys().copied().collect::<Vec<_>>()).collect()
+        let all = |it: &Mutex<Stripe>| lock(it).listeners.keys().copied().collect::<Vec<_>>();
+        self.stripes.iter().flat_map(all).collect()
     }
 
-    /// How many distinct private channels somebody listens to. Walks the whole directory.
+    /// How many distinct private channels somebody listens to.
     #[must_use]
     pub fn private_channels(&self) -> usize {
-        self.stripes
-            .iter()
-            .map(|stripe| lock(stripe).keys().filter(|receiver| receiver.is_private()).count())
-            .sum()
+        self.private_channels.load(Ordering::Relaxed)
     }
 
     fn listeners(&self, receiver: Receiver) -> Listeners {
-        self.stripe(receiver).get(&receiver).copied().unwrap_or_default()
+        self.stripe(receiver).listeners.get(&receiver).copied().unwrap_or_default()
     }
 
-    fn stripe(&self, receiver: Receiver) -> MutexGuard<'_, HashMap<Receiver, Listeners>> {
+    fn stripe(&self, receiver: Receiver) -> MutexGuard<'_, Stripe> {
         let hash = usize::try_from(self.hasher.hash_one(receiver) % STRIPES as u64);
         lock(&self.stripes[hash.unwrap_or(0)])
     }
@@ -421,6 +540,44 @@ mod tests {
         let mut taken = VecDeque::new();
         announcer.take(shard, &mut taken);
         assert!(taken.is_empty(), "nothing is kept for it");
+    }
+
+    #[test]
+    fn changes_are_noted_once_each_with_what_is_true_when_they_are_taken() {
+        let announcer = Announcer::new(1, 10);
+        let shard = ShardNumber(0);
+        let [a, b] = [1, 2].map(|n| Receiver::Private(ChannelId::from_bytes([n; 16])));
+        let changes = || (0..STRIPES).flat_map(|it| announcer.take_changes(it)).collect::<Vec<_>>();
+        announcer.listen(shard, a);
+        assert_eq!(changes(), [], "nobody asked for them");
+        announcer.note_changes();
+        for _ in 0..3 {
+            announcer.listen(shard, b);
+            announcer.count_in(b);
+        }
+        assert_eq!(changes(), [Change { receiver: b, counted: Some(3), came: 3 }]);
+        announcer.count_out(b);
+        announcer.leave(shard, b, 2);
+        announcer.listen(shard, b);
+        assert_eq!(changes(), [Change { receiver: b, counted: Some(2), came: 0 }]);
+        announcer.leave(shard, a, 0);
+        assert_eq!(changes(), [Change { receiver: a, counted: None, came: 0 }]);
+        assert_eq!((changes(), announcer.private_channels()), (vec![], 1));
+        assert_eq!((0..STRIPES).flat_map(|it| announcer.part(it)).count(), 1);
+    }
+
+    #[test]
+    fn changes_that_nobody_takes_are_bounded_and_said_to_be_lost() {
+        let announcer = Announcer::new(1, 10);
+        announcer.note_changes();
+        for number in 0..400_000_u32 {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&number.to_be_bytes());
+            announcer.listen(ShardNumber(0), Receiver::Private(ChannelId::from_bytes(bytes)));
+        }
+        assert!(announcer.lost_changes() && !announcer.lost_changes());
+        let waiting: usize = (0..STRIPES).map(|it| announcer.take_changes(it).len()).sum();
+        assert!(waiting <= Announcer::CHANGES_MAX, "{waiting}");
     }
 
     #[test]

@@ -143,6 +143,37 @@ pub struct Replay {
     pub last: MessageId,
 }
 
+/// What the other nodes are told of this one.
+#[derive(Clone, Debug, Default)]
+pub struct NodeFacts {
+    /// Its name in the statistics.
+    pub name: String,
+    /// Its statistics: a JSON object with `date`, milliseconds since 1970; nothing: none.
+    pub stats: String,
+    /// Counted connections that a channel may have over all nodes; 0: no limit.
+    pub connections_per_channel: u32,
+}
+
+/// What a node wrote of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStats {
+    /// Its name.
+    pub name: String,
+    /// Its statistics, a JSON object.
+    pub json: String,
+}
+
+/// What became of a user, with the unix second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// The user is at this node now.
+    Came(u64),
+    /// The user is not at this node any more.
+    Went(u64),
+    /// The user was seen somewhere.
+    Seen(u64),
+}
+
 /// What [`Engine::history`] found.
 pub enum Lookup {
     /// Everything was in memory.
@@ -259,6 +290,14 @@ impl Engine {
             Self::Memory(memory) => memory.newest(receivers),
             Self::Disk(disk) => disk.newest(receivers),
             Self::Redis(redis) => redis.newest(receivers).await,
+        }
+    }
+
+    /// The part that several nodes share; `None`: this one is alone.
+    pub(crate) fn shared(&self) -> Option<&Redis> {
+        match self {
+            Self::Memory(_) | Self::Disk(_) => None,
+            Self::Redis(redis) => Some(redis),
         }
     }
 

@@ -1,14 +1,16 @@
 //! The hub's front: publishing, presence and statistics for every thread.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use vestnik_core::metric::{Metric, Metrics};
-use vestnik_core::{Clock, Draft, MessageId, Receiver};
+use vestnik_core::{Clock, Draft, MessageId, Receiver, User, UserId, UserSpace};
 
 use crate::announce::Announcer;
-use crate::engine::{Batch, Engine, EngineError, IfUnstored, Ticket};
+use crate::engine::{Batch, Engine, EngineError, IfUnstored, Moment, NodeFacts, NodeStats, Ticket};
 use crate::pairs::Pairs;
 use crate::presence::Presence;
 use crate::stats::DailyStats;
@@ -155,7 +157,147 @@ impl Hub {
         Err(PublishError::Full)
     }
 
-    /// Whether somebody listens to `receiver` now, on any shard.
+    /// Whether there are other nodes that may know more than this one.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.engine.shared().is_some()
+    }
+
+    /// Whether somebody listens to each of `receivers` now, on any node, as far as this one knows without
+    /// asking; `None` if it must ask with [`Hub::who_is_online`].
+    #[must_use]
+    pub fn who_is_online_here(&self, receivers: &[Receiver]) -> Option<Vec<bool>> {
+        let here: Vec<_> = receivers.iter().map(|it| self.is_online(*it)).collect();
+        (!self.is_shared() || !here.contains(&false)).then_some(here)
+    }
+
+    /// Whether somebody listens to each of `receivers` now, on any node. Only those who are not online
+    /// here are asked about, in one round trip. When the other nodes cannot be asked, what this one knows
+    /// is the answer.
+    pub async fn who_is_online(&self, receivers: &[Receiver]) -> Vec<bool> {
+        let mut online: Vec<_> = receivers.iter().map(|it| self.is_online(*it)).collect();
+        let Some(shared) = self.engine.shared() else { return online };
+        let unknown: Vec<_> = (0..online.len()).filter(|&at| !online[at]).collect();
+        if unknown.is_empty() {
+            return online;
+        }
+        let asked: Vec<_> = unknown.iter().map(|&at| receivers[at]).collect();
+        match shared.is_online_elsewhere(&asked).await {
+            Ok(found) => {
+                unknown.into_iter().zip(found).for_each(|(at, is_online)| online[at] = is_online);
+            }
+            Err(error) => self.answers_alone(&error),
+        }
+        online
+    }
+
+    /// The other nodes could not be asked.
+    fn answers_alone(&self, error: &EngineError) {
+        self.metrics.increment(Metric::AnsweredAlone);
+        tracing::debug!(%error, "other nodes not asked; this one answers for itself");
+    }
+
+    /// Says which users came to or went from this node, and answers which of them were or are on no other
+    /// one. Those that cannot be settled now are told by [`Presence::take_changes`] again.
+    pub async fn settle(&self, changes: Vec<(User, bool)>) -> Vec<(User, bool)> {
+        let Some(shared) = self.engine.shared() else { return changes };
+        let moments: Vec<_> = changes
+            .iter()
+            .map(|(user, is_online)| {
+                let seen_s = self.presence.seen_s(*user);
+                (*user, if *is_online { Moment::Came(seen_s) } else { Moment::Went(seen_s) })
+            })
+            .collect();
+        match shared.settle(&moments).await {
+            Ok(news) => changes
+                .into_iter()
+                .zip(news)
+                .filter(|(_, is_news)| *is_news)
+                .map(|it| it.0)
+                .collect(),
+            Err(error) => {
+                tracing::debug!(%error, "coming and going of users not told; trying again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                self.presence.untell(&changes);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Seconds since each user was seen on any node: see [`Presence::last_seen`].
+    pub async fn last_seen(
+        &self,
+        space: UserSpace,
+        asked: Option<&[UserId]>,
+    ) -> Vec<(UserId, u64)> {
+        let here = self.presence.last_seen(space, asked);
+        let Some(shared) = self.engine.shared() else { return here };
+        if asked.is_some_and(<[_]>::is_empty) {
+            return here;
+        }
+        let elsewhere = match shared.last_seen(space, asked).await {
+            Ok(elsewhere) => elsewhere,
+            Err(error) => {
+                self.answers_alone(&error);
+                return here;
+            }
+        };
+        let now_s = self.clock.unix_s();
+        let mut ago: HashMap<UserId, u64> = here.iter().copied().collect();
+        let mut more = Vec::new();
+        for (id, seen_s) in elsewhere {
+            let ago_s = if seen_s == 0 { 0 } else { now_s.saturating_sub(seen_s).max(1) };
+            match ago.entry(id) {
+                Entry::Occupied(mut known) => _ = known.insert(ago_s.min(*known.get())),
+                Entry::Vacant(unknown) => {
+                    unknown.insert(ago_s);
+                    more.push(id);
+                }
+            }
+        }
+        match asked {
+            Some(asked) => asked.iter().filter_map(|id| Some((*id, *ago.get(id)?))).collect(),
+            None => here.iter().map(|it| it.0).chain(more).map(|id| (id, ago[&id])).collect(),
+        }
+    }
+
+    /// Notes when users were seen, on all nodes: see [`Presence::update`].
+    pub async fn update_last_seen(&self, space: UserSpace, seen_s: &[(UserId, u64)]) {
+        self.presence.update(space, seen_s);
+        let Some(shared) = self.engine.shared() else { return };
+        if let Err(error) = shared.update_last_seen(space, seen_s, self.clock.unix_s()).await {
+            self.answers_alone(&error);
+        }
+    }
+
+    /// Keeps what the other nodes are to know of this one; they hear of it within seconds.
+    pub fn tell(&self, facts: NodeFacts) {
+        if let Some(shared) = self.engine.shared() {
+            shared.tell(facts);
+        }
+    }
+
+    /// The statistics of all nodes; `None`: there is only this one.
+    ///
+    /// # Errors
+    /// `Store` when they cannot be read.
+    pub async fn stats_of_nodes(&self) -> Result<Option<Vec<NodeStats>>, EngineError> {
+        match self.engine.shared() {
+            Some(shared) => shared.stats().await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Waits for a channel that has too many connections over all nodes, one of which is to be closed
+    /// here. Cancel safe; never, where there is only one node.
+    pub async fn too_many(&self) -> Receiver {
+        match self.engine.shared() {
+            Some(shared) => shared.too_many().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether somebody listens to `receiver` now, on any shard of this node.
     #[must_use]
     pub fn is_online(&self, receiver: Receiver) -> bool {
         self.announcer.is_online(receiver)

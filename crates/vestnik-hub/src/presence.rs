@@ -134,6 +134,63 @@ impl Presence {
         changes
     }
 
+    /// Takes back changes that could not be told: [`Presence::take_changes`] returns them again, if they
+    /// still are some.
+    pub fn untell(&self, changes: &[(User, bool)]) {
+        let users = &mut *self.lock();
+        for (user, is_online) in changes {
+            users.seen(*user).was_online = !is_online;
+            self.tell(users, *user);
+        }
+    }
+
+    /// Tells of everybody who is here once more: the other nodes were told that they are gone.
+    pub fn tell_again(&self) {
+        let users = &mut *self.lock();
+        for user in users.online() {
+            users.seen(user).was_online = false;
+            self.tell(users, user);
+        }
+    }
+
+    /// A user was at a node that is gone, and seen there last at `last_ms`.
+    pub fn lost(&self, user: User, last_ms: u64) {
+        let users = &mut *self.lock();
+        self.make_room(users);
+        let seen = users.seen(user);
+        seen.last_ms = seen.last_ms.max(last_ms);
+        if !seen.is_online {
+            seen.was_online = true;
+            users.is_changed = true;
+            self.tell(users, user);
+        }
+    }
+
+    /// Everybody who is online here.
+    #[must_use]
+    pub fn online_users(&self) -> Vec<User> {
+        self.lock().online()
+    }
+
+    /// When a user was seen here last, unix seconds.
+    #[must_use]
+    pub fn seen_s(&self, user: User) -> u64 {
+        let now_ms = self.clock.unix_ms();
+        let users = self.lock();
+        let seen = users.spaces.get(&user.space).and_then(|known| known.get(&user.id));
+        seen.map_or(0, |it| if it.is_connected { now_ms } else { it.last_ms }) / 1000
+    }
+
+    /// Notes that there are users of these sites on other nodes.
+    pub fn know_sites(&self, sites: impl Iterator<Item = UserSpace>) {
+        /// A server has few sites.
+        const SITES_MAX: usize = 10_000;
+        let users = &mut *self.lock();
+        for site in sites.take(SITES_MAX) {
+            users.spaces.entry(site).or_default();
+        }
+    }
+
     /// Seconds since each user was seen: 0 for who is online, at least 1 for who is not. Asked about
     /// single users, those never seen are left out; asked about `None`, all of the site are meant.
     #[must_use]
@@ -255,6 +312,15 @@ impl Presence {
 }
 
 impl Users {
+    fn online(&self) -> Vec<User> {
+        let mut online = Vec::new();
+        for (space, known) in &self.spaces {
+            let here = known.iter().filter(|(_, seen)| seen.is_online);
+            online.extend(here.map(|(id, _)| User { space: *space, id: *id }));
+        }
+        online
+    }
+
     fn seen(&mut self, user: User) -> &mut Seen {
         let count = &mut self.count;
         self.spaces.entry(user.space).or_default().entry(user.id).or_insert_with(|| {

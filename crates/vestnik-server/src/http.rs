@@ -444,7 +444,7 @@ impl Shard {
                 return error.answer();
             }
             return Ok(match route {
-                Route::ServerStat => self.server_stat(raw_query),
+                Route::ServerStat => self.server_stat(raw_query).await,
                 Route::Metrics => self.metrics_page(),
                 Route::Publish
                 | Route::Subscribe
@@ -452,7 +452,7 @@ impl Shard {
                 | Route::Api
                 | Route::Module
                 | Route::Health
-                | Route::Challenge => self.presence(raw_query),
+                | Route::Challenge => self.presence(raw_query).await,
             });
         }
         let is_binary = vestnik_proto::query::Query::parse(raw_query).binary_mode();

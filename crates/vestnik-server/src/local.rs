@@ -127,28 +127,34 @@ impl Publisher for LocalPublisher {
         channels: &'a [ChannelId],
     ) -> BoxFuture<'a, Result<Vec<Listeners>, AskError>> {
         self.hub.stats().count_request(RequestKind::ChannelStats);
-        let listeners = channels.iter().map(|channel| Listeners {
-            channel: *channel,
-            count: self.hub.is_online(Receiver::Private(*channel)).into(),
-        });
-        let listeners = listeners.collect();
-        Box::pin(std::future::ready(Ok(listeners)))
+        Box::pin(async move {
+            let receivers: Vec<_> = channels.iter().copied().map(Receiver::Private).collect();
+            let online = self.hub.who_is_online(&receivers).await;
+            let listeners = channels.iter().zip(online);
+            Ok(listeners
+                .map(|(channel, is_online)| Listeners {
+                    channel: *channel,
+                    count: is_online.into(),
+                })
+                .collect())
+        })
     }
 
     fn last_seen<'a>(
         &'a self,
         users: &'a [UserId],
     ) -> BoxFuture<'a, Result<Vec<(UserId, u64)>, AskError>> {
-        let seen = self.hub.presence().last_seen(self.space, Some(users));
-        Box::pin(std::future::ready(Ok(seen)))
+        Box::pin(async move { Ok(self.hub.last_seen(self.space, Some(users)).await) })
     }
 
     fn update_last_seen<'a>(
         &'a self,
         seen_s: &'a [(UserId, u64)],
     ) -> BoxFuture<'a, Result<(), AskError>> {
-        self.hub.presence().update(self.space, seen_s);
-        Box::pin(std::future::ready(Ok(())))
+        Box::pin(async move {
+            self.hub.update_last_seen(self.space, seen_s).await;
+            Ok(())
+        })
     }
 }
 

@@ -168,12 +168,12 @@ impl Shard {
                     }
                 }
                 Request::ChannelStats(channels) => {
-                    answers.extend_from_slice(&self.channel_stats(&channels));
+                    answers.extend_from_slice(&self.channel_stats(&channels).await);
                 }
-                Request::ServerStats => {
-                    let stats = self.shared.server_stats();
-                    answers.extend_from_slice(&protobuf::server_stats(stats));
-                }
+                Request::ServerStats => match self.shared.server_stats().await {
+                    Ok(stats) => answers.extend_from_slice(&protobuf::server_stats(stats)),
+                    Err(_) => failed = Some(respond::unavailable()),
+                },
             }
         }
         if let Some(answer) = failed {

@@ -62,6 +62,8 @@ const SLICE: usize = 512;
 const SLICE_TIME: Duration = Duration::from_millis(5);
 /// Times of last seen are saved this often.
 const SAVE_S: u64 = 60;
+/// The other nodes are told this often how this one does.
+const TELL_S: u64 = 4;
 const READ_BUFFER: usize = 64 * 1024;
 const EVENTS: usize = 1024;
 
@@ -124,6 +126,7 @@ impl Shard {
         if self.number.index() == 0 {
             self.spawn(Rc::clone(&self).announce_statuses());
             self.spawn(Rc::clone(&self).watch_memory());
+            self.spawn(Rc::clone(&self).thin_out());
         }
         loop {
             self.state.borrow_mut().subscribers.deliver_announced();
@@ -328,6 +331,9 @@ impl Shard {
             }
             self.shared.hub.engine().sweep();
             self.shared.hub.presence().tick();
+            if now_s.is_multiple_of(TELL_S) {
+                self.tell_others();
+            }
             if now_s.is_multiple_of(SAVE_S) {
                 self.save_last_seen();
             }
@@ -408,6 +414,30 @@ impl Shard {
         });
     }
 
+    /// Closes connections of channels that have too many over all nodes, until the process stops.
+    async fn thin_out(self: Rc<Self>) {
+        loop {
+            let receiver = tokio::select! {
+                receiver = self.shared.hub.too_many() => receiver,
+                () = self.shared.stopping.cancelled() => return,
+            };
+            let evictions = &self.shared.evictions;
+            let is_chase =
+                evictions.lock().unwrap_or_else(PoisonError::into_inner).is_chase(receiver);
+            let shard = Rc::clone(&self);
+            self.spawn(async move {
+                if is_chase {
+                    // The tab that is back elsewhere is slowed down (README D12).
+                    tokio::select! {
+                        () = tokio::time::sleep(REFUSAL_PAUSE) => {}
+                        () = shard.shared.stopping.cancelled() => return,
+                    }
+                }
+                shard.evict_one(receiver).await;
+            });
+        }
+    }
+
     /// Finds the oldest connection of a channel among all shards and closes it.
     ///
     /// Several newcomers may look at the same time and find the same one: who comes too late looks
@@ -420,15 +450,23 @@ impl Shard {
             if self.shared.hub.announcer().counted(receiver) <= limit {
                 return;
             }
-            let Some((shard, key)) = self.earliest_counted(receiver).await else { return };
-            let (answer, answered) = oneshot::channel();
-            // A shard that is gone has no connections left to close.
-            let evict = self.shared.commands[shard].send(Command::Evict(key, answer)).await;
-            if evict.is_err() || answered.await == Ok(true) {
-                self.shared.metrics().increment(Metric::Evicted);
+            if self.evict_one(receiver).await {
                 return;
             }
         }
+    }
+
+    /// Closes the oldest connection of a channel; `false`: it was closed by somebody else meanwhile.
+    async fn evict_one(&self, receiver: Receiver) -> bool {
+        let Some((shard, key)) = self.earliest_counted(receiver).await else { return true };
+        let (answer, answered) = oneshot::channel();
+        // A shard that is gone has no connections left to close.
+        let evict = self.shared.commands[shard].send(Command::Evict(key, answer)).await;
+        let is_done = evict.is_err() || answered.await == Ok(true);
+        if is_done {
+            self.shared.metrics().increment(Metric::Evicted);
+        }
+        is_done
     }
 
     /// Finds the oldest connection of a channel, among all shards.

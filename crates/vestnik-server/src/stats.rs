@@ -7,6 +7,8 @@ use http::StatusCode;
 use serde::Serialize;
 use vestnik_core::Receiver;
 use vestnik_core::metric::Metric;
+use vestnik_hub::EngineError;
+use vestnik_hub::engine::NodeFacts;
 use vestnik_hub::stats::RequestKind;
 use vestnik_proto::protobuf;
 use vestnik_proto::query::{ChannelList, Query, Trust};
@@ -17,8 +19,8 @@ use crate::shard::Shard;
 use crate::shared::Shared;
 
 impl Shard {
-    /// `GET pub`: which of the private channels somebody listens to (queue-server.md §4.5).
-    pub(crate) fn presence(&self, raw_query: &str) -> Answer {
+    /// `GET pub`: which of the private channels somebody listens to, on any node (queue-server.md §4.5).
+    pub(crate) async fn presence(&self, raw_query: &str) -> Answer {
         let shared = &self.shared;
         let query = Query::parse(raw_query);
         let list = query
@@ -38,36 +40,59 @@ impl Shard {
         let channels: Vec<_> =
             list.items().iter().map(|item| Receiver::Private(item.private)).collect();
         if query.binary_mode() {
-            let answer = self.channel_stats(&channels);
+            let answer = self.channel_stats(&channels).await;
             return respond::answer(StatusCode::OK, respond::BINARY, answer);
         }
+        let is_online = shared.hub.who_is_online(&channels).await;
         let online: Vec<_> = channels
             .iter()
-            .filter(|channel| shared.hub.is_online(**channel))
-            .filter_map(Receiver::channel)
+            .zip(is_online)
+            .filter(|(_, is_online)| *is_online)
+            .filter_map(|(channel, _)| channel.channel())
             .collect();
         let body = text::presence(&online);
         respond::answer(StatusCode::OK, respond::TEXT, body)
     }
 
-    /// A protobuf answer that says of each channel whether somebody listens.
-    pub(crate) fn channel_stats(&self, channels: &[Receiver]) -> Bytes {
-        let hub = &self.shared.hub;
-        let online: Vec<_> =
-            channels.iter().map(|channel| (*channel, hub.is_online(*channel))).collect();
-        protobuf::channel_stats(&online)
+    /// A protobuf answer that says of each channel whether somebody listens on any node.
+    pub(crate) async fn channel_stats(&self, channels: &[Receiver]) -> Bytes {
+        let online = self.shared.hub.who_is_online(channels).await;
+        encode_channel_stats(channels, online)
+    }
+
+    /// The same, if this node knows it without asking others.
+    pub(crate) fn channel_stats_here(&self, channels: &[Receiver]) -> Option<Bytes> {
+        let online = self.shared.hub.who_is_online_here(channels)?;
+        Some(encode_channel_stats(channels, online))
     }
 
     /// `GET stat` (queue-server.md §4.10).
-    pub(crate) fn server_stat(&self, raw_query: &str) -> Answer {
+    pub(crate) async fn server_stat(&self, raw_query: &str) -> Answer {
         self.shared.hub.stats().count_request(RequestKind::ServerStats);
-        let stats = self.shared.server_stats();
+        let Ok(stats) = self.shared.server_stats().await else { return respond::unavailable() };
         if Query::parse(raw_query).binary_mode() {
             let answer = protobuf::server_stats(stats);
             return respond::answer(StatusCode::OK, respond::BINARY, answer);
         }
         respond::answer(StatusCode::OK, respond::TEXT, stats)
     }
+
+    /// Keeps what the other nodes are to know of this one.
+    pub(crate) fn tell_others(&self) {
+        let shared = &self.shared;
+        if shared.hub.is_shared() {
+            shared.hub.tell(NodeFacts {
+                name: shared.options().process_unique_id.clone(),
+                stats: shared.stats_of_this_node(),
+                connections_per_channel: shared.options().limits.connections_per_channel,
+            });
+        }
+    }
+}
+
+fn encode_channel_stats(channels: &[Receiver], online: Vec<bool>) -> Bytes {
+    let online: Vec<_> = channels.iter().copied().zip(online).collect();
+    protobuf::channel_stats(&online)
 }
 
 /// Statistics of one process; names and order of the members are those of queue-server.md §9.
@@ -113,8 +138,26 @@ struct DailyRequests {
 }
 
 impl Shared {
-    /// The statistics of this process, as the only member of an array.
-    pub(crate) fn server_stats(&self) -> String {
+    /// The statistics of all processes that share this one's history, as an array; those
+    /// of the others are as old as their last report.
+    ///
+    /// # Errors
+    /// When the others cannot be asked.
+    pub(crate) async fn server_stats(&self) -> Result<String, EngineError> {
+        let own = self.stats_of_this_node();
+        let all = self.hub.stats_of_nodes().await.inspect_err(|error| {
+            tracing::warn!(%error, "statistics of the other nodes not read");
+        })?;
+        let name = &self.options().process_unique_id;
+        let mut all = all.unwrap_or_default();
+        all.retain(|node| node.name != *name);
+        all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let others = all.into_iter().map(|node| node.json);
+        let all: Vec<_> = std::iter::once(own).chain(others).collect();
+        Ok(format!("[{}]", all.join(",")))
+    }
+
+    fn stats_of_this_node(&self) -> String {
         let today = self.hub.stats().today();
         let limits = &self.options().limits;
         let stats = ServerStats {
@@ -141,6 +184,6 @@ impl Shared {
                 messages: today.messages,
             },
         };
-        serde_json::to_string(&[stats]).expect("numbers and texts always have a JSON form")
+        serde_json::to_string(&stats).expect("numbers and texts always have a JSON form")
     }
 }

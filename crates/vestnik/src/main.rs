@@ -12,6 +12,7 @@ mod listen;
 mod publish;
 mod serve;
 mod sign;
+mod stats;
 mod summary;
 mod systemd;
 mod token;
@@ -37,6 +38,8 @@ enum Command {
     Publish(publish::PublishArgs),
     /// Subscribe to channels and print their events.
     Listen(listen::ListenArgs),
+    /// Show how a server does, or all nodes of it.
+    Stats(stats::StatsArgs),
     /// Measure what a server costs.
     Bench(bench::BenchArgs),
     /// The bare loop that the benchmark compares with.
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Publish(args) => publish::run(&args),
         Command::Listen(args) => listen::run(&args),
+        Command::Stats(args) => stats::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BenchFloor(args) => bench::floor::run(&args),
         Command::Check(args) => check::run(&args),

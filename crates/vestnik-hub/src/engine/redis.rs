@@ -9,10 +9,12 @@
 //! executed; only if not, it is sent again. After a break the history of every receiver that is
 //! listened to is read from the last announced id on, before anything newer is announced.
 
+mod catch_up;
 mod link;
 mod record;
+mod roster;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,12 +26,13 @@ use vestnik_core::{Clock, Draft, Envelope, MessageId, Receiver};
 
 pub use link::{Access, Address, RedisTls, Topology};
 
-use super::{Batch, EngineError, HistoryLimits, IfUnstored, Replay, Ticket};
+use super::{Batch, EngineError, HistoryLimits, IfUnstored, NodeFacts, Replay, Ticket};
 use crate::announce::Announcer;
 use link::Pushes;
 
 const PUBLISH: &str = include_str!("redis/publish.lua");
 const HISTORY: &str = include_str!("redis/history.lua");
+const MISSED: &str = include_str!("redis/missed.lua");
 
 /// Names of keys and of the bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +71,9 @@ struct Inner {
     wake: Notify,
     /// The connection came.
     connected: Notify,
+    /// A channel has too many connections over all nodes.
+    crowded: Notify,
+    roster: roster::Shared,
 }
 
 struct State {
@@ -77,12 +83,19 @@ struct State {
     is_closed: bool,
     announced: MessageId,
     reader: Option<Reader>,
+    /// Name of the list of who listens here, once there is one.
+    list: Option<String>,
+    /// What the other nodes are told of this one.
+    facts: NodeFacts,
+    /// Receivers of which a connection is to be closed.
+    too_many: VecDeque<Receiver>,
 }
 
 #[derive(Clone)]
 struct Reader {
     connection: MultiplexedConnection,
     history: String,
+    scripts: Arc<roster::Scripts>,
 }
 
 struct Waiting {
@@ -129,7 +142,8 @@ struct Session {
     connection: MultiplexedConnection,
     pushes: Arc<Pushes>,
     publish: String,
-    history: String,
+    missed: String,
+    reader: Reader,
 }
 
 /// Messages that may wait while Redis does not answer.
@@ -142,8 +156,6 @@ const TOGETHER: usize = 256;
 const HELD: Duration = Duration::from_secs(30);
 /// Seconds an index lives after its newest message: a day, as the longest message (W-11).
 const INDEX_S: u64 = 86_400;
-/// Receivers whose history is read in one call after a break.
-const CATCH_UP: usize = 500;
 /// Between two signs of life of an idle connection.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
@@ -178,7 +190,11 @@ impl Redis {
             is_closed: false,
             announced: MessageId::ZERO,
             reader: None,
+            list: None,
+            facts: NodeFacts::default(),
+            too_many: VecDeque::new(),
         };
+        announcer.note_changes();
         let inner = Arc::new(Inner {
             options,
             limits,
@@ -189,6 +205,8 @@ impl Redis {
             state: Mutex::new(state),
             wake: Notify::new(),
             connected: Notify::new(),
+            crowded: Notify::new(),
+            roster: roster::Shared::default(),
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let worker = Arc::clone(&inner);
@@ -288,7 +306,7 @@ impl RedisRead {
     }
 
     async fn once(&self, most: usize) -> Result<Replay, EngineError> {
-        let Reader { mut connection, history } = self.inner.reader().await?;
+        let Reader { mut connection, history, .. } = self.inner.reader().await?;
         let read = self.inner.read(&mut connection, &history, &self.receivers, self.after, most);
         read.await.map_err(store)
     }
@@ -446,18 +464,21 @@ impl Inner {
         let layout = &self.options.layout;
         let counter = layout.counter();
         let (mut connection, pushes) = self.options.access.connect(&counter).await?;
-        let (reader, _) = self.options.access.connect(&counter).await?;
+        let (mut reader, _) = self.options.access.connect(&counter).await?;
+        let scripts = Arc::new(roster::Scripts::load(&mut reader).await?);
         let load = async |script: &str, connection: &mut MultiplexedConnection| {
             redis::cmd("SCRIPT").arg("LOAD").arg(script).query_async::<String>(connection).await
         };
         let publish = load(PUBLISH, &mut connection).await?;
         let history = load(HISTORY, &mut connection).await?;
+        let missed = load(MISSED, &mut connection).await?;
         match layout {
             Layout::PushServer => connection.psubscribe("pushserver:*").await?,
             Layout::Own(_) => connection.subscribe(self.bus()).await?,
         }
-        self.lock().reader = Some(Reader { connection: reader, history: history.clone() });
-        Ok(Session { connection, pushes, publish, history })
+        let reader = Reader { connection: reader, history, scripts };
+        self.lock().reader = Some(reader.clone());
+        Ok(Session { connection, pushes, publish, missed, reader })
     }
 
     /// The channel of this node's announcements.
@@ -474,8 +495,26 @@ impl Inner {
         flying: &mut Option<Flying>,
         serial: &mut u64,
     ) -> Broken {
-        match self.work(session, flying, serial).await {
-            Ok(()) => Broken::Stopped,
+        if let Err(broken) = self.catch_up(session, flying).await {
+            return broken;
+        }
+        let reader = session.reader.clone();
+        let told = tokio::select! {
+            told = self.tell_others(reader) => told,
+            worked = self.work(session, flying, serial) => match worked {
+                Ok(()) => {
+                    let farewell = self.say_farewell(session.reader.clone());
+                    match tokio::time::timeout(self.options.access.timeout, farewell).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => tracing::warn!(%error, "other nodes not told of the end"),
+                        Err(_) => tracing::warn!("other nodes not told of the end in time"),
+                    }
+                    return Broken::Stopped;
+                }
+                Err(broken) => return broken,
+            },
+        };
+        match told {
             Err(broken) => broken,
         }
     }
@@ -486,7 +525,6 @@ impl Inner {
         flying: &mut Option<Flying>,
         serial: &mut u64,
     ) -> Result<(), Broken> {
-        self.catch_up(session, flying.take()).await?;
         self.metrics.set(Metric::RedisConnected, 1);
         tracing::info!("connected to redis");
         self.connected.notify_waiters();
@@ -640,6 +678,7 @@ impl Inner {
             tracing::debug!("an announcement in redis is none of ours");
             return Vec::new();
         };
+        notification.notices.iter().for_each(|notice| self.take_notice(notice));
         if notification.node.as_deref() == Some(&self.node) {
             return Vec::new();
         }
@@ -647,55 +686,6 @@ impl Inner {
         let is_late_allowed = notification.node.is_none();
         let messages = notification.messages.into_iter();
         messages.filter(|it| is_late_allowed || it.id > announced).map(Arc::new).collect()
-    }
-
-    /// After a break: settles what was in flight, and announces what was stored meanwhile.
-    async fn catch_up(&self, session: &mut Session, flying: Option<Flying>) -> Result<(), Broken> {
-        let settled = match &flying {
-            None => None,
-            // With nothing in it: executed before, the script says so; else it never will be.
-            Some(sent) => Some(self.publish(session, sent.serial, &[]).await?),
-        };
-        let after = self.lock().announced;
-        let mut missed = BTreeMap::new();
-        let receivers =
-            if after == MessageId::ZERO { Vec::new() } else { self.announcer.receivers() };
-        let mut current = MessageId::ZERO;
-        for some in receivers.chunks(CATCH_UP).chain(receivers.is_empty().then_some(&[][..])) {
-            let Session { connection, history, .. } = &mut *session;
-            let most = self.limits.messages_per_channel * CATCH_UP;
-            let replay = self.read(connection, history, some, after, most).await?;
-            current = replay.last;
-            missed.extend(replay.envelopes.into_iter().map(|it| (it.id, it)));
-        }
-        while let Some(payload) = session.pushes.pop() {
-            missed.extend(self.fresh(&payload).into_iter().map(|it| (it.id, it)));
-        }
-        if let (Some(sent), Some(numbered)) = (flying, settled) {
-            let count: usize = sent.batches.iter().map(|it| it.drafts.len()).sum();
-            if numbered.count == count {
-                let first = numbered.before;
-                let newer = missed.split_off(&first.next());
-                self.announce(&missed.into_values().collect::<Vec<_>>());
-                self.publish_done(Some(sent), &numbered);
-                let announced = self.lock().announced;
-                missed = newer.into_iter().filter(|(id, _)| *id > announced).collect();
-            } else {
-                let mut state = self.lock();
-                sent.batches.into_iter().rev().for_each(|it| state.waiting.push_front(it));
-                Self::recount(&mut state);
-            }
-        }
-        if !missed.is_empty() {
-            tracing::info!(messages = missed.len(), "messages published meanwhile are delivered");
-        }
-        self.announce(&missed.into_values().collect::<Vec<_>>());
-        let mut state = self.lock();
-        if state.announced == MessageId::ZERO {
-            let start = MessageId::new(self.clock.unix_s().max(1), 0);
-            state.announced = if current.epoch() == 0 { start } else { current };
-        }
-        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::StatusCode;
 use vestnik_core::metric::Metric;
-use vestnik_core::{Author, ChannelId, Receiver, User, UserSpace};
+use vestnik_core::{Author, ChannelId, Receiver, User, UserId, UserSpace};
 use vestnik_hub::engine::Ticket;
 use vestnik_hub::stats::RequestKind;
 use vestnik_hub::{Hub, PublishError, SubscriberKey};
@@ -40,19 +40,28 @@ enum Reply {
     /// Not at all: it has no id, or is an answer itself.
     None,
     Ready(String),
-    /// When its message is stored; with the id and the result.
-    Stored(Ticket, String, String),
+    /// When its message is stored; with the id.
+    Stored(Ticket, String),
+    /// When the other nodes were asked; with the id.
+    LastSeen(Question, String),
 }
 
-/// What a call came to: its result, and whether that waits for a message to be stored.
-struct Done {
-    result: String,
-    ticket: Option<Ticket>,
+/// A question when users of a site were seen; `None`: all of them.
+struct Question(UserSpace, Option<Vec<UserId>>);
+
+/// What a call came to.
+enum Done {
+    /// Its result.
+    Now(String),
+    /// An empty one, when a message is stored.
+    Stored(Ticket),
+    /// What the other nodes say.
+    Asks(Question),
 }
 
 impl Done {
     fn now(result: impl Into<String>) -> Self {
-        Self { result: result.into(), ticket: None }
+        Self::Now(result.into())
     }
 }
 
@@ -74,7 +83,9 @@ impl Shard {
             Ok(Packet::Single(item)) => match self.reply(state, key, item) {
                 Reply::None => {}
                 Reply::Ready(answer) => self.answer_client(state, key, &answer),
-                stored @ Reply::Stored(..) => self.answer_later(key, vec![stored], false),
+                later @ (Reply::Stored(..) | Reply::LastSeen(..)) => {
+                    self.answer_later(key, vec![later], false);
+                }
             },
             Ok(Packet::Batch(items)) => {
                 let replies: Vec<_> =
@@ -92,7 +103,7 @@ impl Shard {
     fn answer_later(self: &Rc<Self>, key: SubscriberKey, replies: Vec<Reply>, is_batch: bool) {
         let shard = Rc::clone(self);
         self.spawn(async move {
-            let answers = answers(replies).await;
+            let answers = answers(&shard.shared.hub, replies).await;
             let answer = match &answers[..] {
                 [] => return,
                 [answer] if !is_batch => answer.clone(),
@@ -212,7 +223,7 @@ impl Shard {
             Ok(Packet::Batch(items)) => (items.into_iter().map(reply).collect(), true),
         };
         // The messages are taken already: a caller that hangs up does not take them back.
-        let answers = answers(replies).await;
+        let answers = answers(&self.shared.hub, replies).await;
         match &answers[..] {
             [] => respond::taken(),
             [answer] if !is_batch => respond::answer(StatusCode::OK, respond::JSON, answer.clone()),
@@ -228,10 +239,14 @@ impl Shared {
             "publish" => self.client_publish(identity, call.params),
             "getUsersLastSeen" => {
                 let users = jsonrpc::last_seen(call.params, ASKED_MAX)?;
-                let seen = self
-                    .space_of(identity)
-                    .map(|space| self.hub.presence().last_seen(space, users.as_deref()));
-                Ok(Done::now(last_seen_result(&seen.unwrap_or_default())))
+                match self.space_of(identity) {
+                    None => Ok(Done::now(last_seen_result(&[]))),
+                    Some(space) if self.hub.is_shared() => Ok(Done::Asks(Question(space, users))),
+                    Some(space) => {
+                        let seen = self.hub.presence().last_seen(space, users.as_deref());
+                        Ok(Done::now(last_seen_result(&seen)))
+                    }
+                }
             }
             "ping" => Ok(Done::now(r#""pong""#)),
             _ => Err(RpcError::MethodNotFound),
@@ -262,7 +277,7 @@ impl Shared {
             }
             RpcError::Internal("Overloaded")
         })?;
-        Ok(Done { result: "{}".to_owned(), ticket: Some(ticket) })
+        Ok(Done::Stored(ticket))
     }
 
     /// The site of a client: that of its token, else the only one there is.
@@ -275,29 +290,32 @@ fn replied(id: Option<&str>, done: Result<Done, RpcError>) -> Reply {
     match done {
         // By the letter of JSON-RPC a request without an id wants no answer.
         _ if id.is_none() => Reply::None,
-        Ok(Done { result, ticket: Some(ticket) }) => {
-            Reply::Stored(ticket, id.unwrap_or_default().to_owned(), result)
-        }
-        Ok(Done { result, ticket: None }) => Reply::Ready(jsonrpc::result(id, &result)),
+        Ok(Done::Now(result)) => Reply::Ready(jsonrpc::result(id, &result)),
+        Ok(Done::Stored(ticket)) => Reply::Stored(ticket, id.unwrap_or_default().to_owned()),
+        Ok(Done::Asks(question)) => Reply::LastSeen(question, id.unwrap_or_default().to_owned()),
         Err(error) => Reply::Ready(jsonrpc::error(id, error)),
     }
 }
 
 /// The answers of all requests that get one, as soon as all are known.
-async fn answers(replies: Vec<Reply>) -> Vec<String> {
+async fn answers(hub: &Hub, replies: Vec<Reply>) -> Vec<String> {
     let mut answers = Vec::with_capacity(replies.len());
     for reply in replies {
         match reply {
             Reply::None => {}
             Reply::Ready(answer) => answers.push(answer),
-            Reply::Stored(ticket, id, result) => {
+            Reply::LastSeen(Question(space, users), id) => {
+                let seen = hub.last_seen(space, users.as_deref()).await;
+                answers.push(jsonrpc::result(Some(&id), &last_seen_result(&seen)));
+            }
+            Reply::Stored(ticket, id) => {
                 let stored = tokio::time::timeout(Hub::ANSWER_WITHIN, ticket.ids()).await;
                 let stored = match stored {
                     Ok(stored) => stored.map_err(PublishError::from),
                     Err(_) => Err(PublishError::TimedOut),
                 };
                 answers.push(match stored {
-                    Ok(_) => jsonrpc::result(Some(&id), &result),
+                    Ok(_) => jsonrpc::result(Some(&id), "{}"),
                     Err(error) => {
                         tracing::error!(%error, "client message not stored");
                         jsonrpc::error(Some(&id), RpcError::Internal("Message not stored"))

@@ -87,7 +87,7 @@ impl Shard {
     }
 
     async fn serve_api(self: &Rc<Self>, space: UserSpace, request: Request) -> Answer {
-        let presence = self.shared.hub.presence();
+        let hub = &self.shared.hub;
         let mut answers = Vec::with_capacity(request.tasks.len());
         let mut drafts = Vec::new();
         for Task { id, todo } in request.tasks {
@@ -102,11 +102,11 @@ impl Shard {
                     jsonrpc::result(id, "{}")
                 }
                 Todo::LastSeen(users) => {
-                    let seen = presence.last_seen(space, users.as_deref());
+                    let seen = hub.last_seen(space, users.as_deref()).await;
                     jsonrpc::result(id, &last_seen_result(&seen))
                 }
                 Todo::UpdateLastSeen(seen) => {
-                    presence.update(space, &seen);
+                    hub.update_last_seen(space, &seen).await;
                     jsonrpc::result(id, "{}")
                 }
                 Todo::Refuse(error) => {

@@ -24,7 +24,8 @@ impl Shard {
             }
             let changes = self.shared.hub.presence().take_changes();
             for changes in changes.chunks(CHUNK) {
-                let drafts: Vec<_> = changes
+                let news = self.shared.hub.settle(changes.to_vec()).await;
+                let drafts: Vec<_> = news
                     .iter()
                     .filter_map(|(user, is_online)| self.shared.status(*user, *is_online))
                     .collect();
@@ -49,10 +50,11 @@ impl Shard {
 }
 
 impl Shared {
-    /// The message that says so; `None` when nobody asked.
+    /// The message that says so; `None` when nobody asked. Whether somebody at another node has asked a
+    /// moment ago cannot be known, so there it is always said.
     fn status(&self, user: User, is_online: bool) -> Option<Draft> {
         let receivers = [Receiver::UserStatus(user), Receiver::AnyUserStatus(user.space)];
-        if !receivers.iter().any(|receiver| self.hub.is_online(*receiver)) {
+        if !self.hub.is_shared() && !receivers.iter().any(|it| self.hub.is_online(*it)) {
             return None;
         }
         let body = jsonrpc::status_body(user.id, is_online, self.hub.clock().unix_ms());

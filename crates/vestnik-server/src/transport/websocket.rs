@@ -10,7 +10,7 @@ use bytes::{Buf as _, Bytes};
 use http::Method;
 use mio::net::TcpStream;
 use vestnik_core::metric::{Metric, Metrics};
-use vestnik_core::{ChannelId, Envelope, User};
+use vestnik_core::{ChannelId, Envelope, Receiver, User};
 use vestnik_hub::{Item, Outbox, PublishError, Queue, SubscriberKey};
 use vestnik_proto::jsonrpc;
 use vestnik_proto::protobuf::{Caller, Request, RequestError};
@@ -703,7 +703,7 @@ impl Shard {
 
     /// Serves a protobuf request of a client: messages get no answer, statistics do.
     fn client_request(
-        &self,
+        self: &Rc<Self>,
         state: &mut State,
         key: SubscriberKey,
         payload: Cow<'_, [u8]>,
@@ -726,13 +726,28 @@ impl Shard {
                     }
                 }
                 Request::ChannelStats(channels) => {
-                    let answer = self.channel_stats(&channels);
-                    state.subscribers.send(key, codec::frame(Opcode::Binary, &[&answer]));
+                    if let Some(answer) = self.channel_stats_here(&channels) {
+                        state.subscribers.send(key, codec::frame(Opcode::Binary, &[&answer]));
+                    } else {
+                        self.answer_channel_stats(key, channels);
+                    }
                 }
                 Request::ServerStats => return Err(RequestError::CommandNotAllowed),
             }
         }
         Ok(())
+    }
+
+    /// Asks the other nodes who is online, and answers then. Not in order with what was sent meanwhile;
+    /// answers to several questions name their channels.
+    fn answer_channel_stats(self: &Rc<Self>, key: SubscriberKey, channels: Vec<Receiver>) {
+        let shard = Rc::clone(self);
+        self.spawn(async move {
+            let answer = shard.channel_stats(&channels).await;
+            let frame = codec::frame(Opcode::Binary, &[&answer]);
+            shard.state.borrow_mut().subscribers.send(key, frame);
+            shard.wake();
+        });
     }
 
     /// Decodes and checks what a client asks; counts the requests.

@@ -66,11 +66,11 @@ pub(crate) const KEYS: &[(&str, Effect)] = &[
     ("security", Used("signatures")),
     ("security.key", Used("`security.key`; absent or empty in all files: `security.unsigned`")),
     ("security.algo", Used("`security.algorithm`")),
-    ("storage", Used("see below; history is kept by `history.engine`, not in Redis")),
-    ("storage.type", Used("warned of: this version keeps history itself")),
-    ("storage.socket", Harmless("place of Redis")),
-    ("storage.host", Harmless("place of Redis")),
-    ("storage.port", Harmless("place of Redis; a number or text")),
+    ("storage", Used("see below; a file that says where Redis is has `history.engine` = `redis`")),
+    ("storage.type", Used("`memory`: history is kept on disk, which is warned of")),
+    ("storage.socket", Used("`redis.address`; `redis.layout` becomes `push-server`")),
+    ("storage.host", Used("`redis.address`")),
+    ("storage.port", Used("`redis.address`; a number or text")),
     ("storage.messageTTL", Used("`history.message_ttl`, at most 86400 seconds")),
     (
         "storage.channelTTL",
@@ -465,8 +465,18 @@ impl Import {
         if kind == "memory" {
             let text = "`memory` counted only in Push server 1.0, and history is kept on disk here; set history.engine=memory to keep it in memory";
             self.warn(file, "storage.type", text);
-        } else if self.redis.is_none() {
-            self.redis = Some((file.to_owned(), redis_address(storage)));
+        } else if let Some(address) = redis_address(storage) {
+            match &self.redis {
+                None => self.redis = Some((file.to_owned(), address)),
+                Some((by, first)) if *first != address => {
+                    let text = format!(
+                        "another Redis ({address}) than in {} ({first}); one process has one",
+                        by.display()
+                    );
+                    self.problem(file, "storage", text);
+                }
+                Some(_) => {}
+            }
         }
         if let Some(port) = storage.get("port")
             && !port.is_null()
@@ -552,13 +562,7 @@ impl Import {
     /// and what is odd about all of them together. Without a JSON file nothing happens.
     pub(crate) fn finish(mut self, layers: &mut Layers) -> Imported {
         let Some(first) = self.first.clone() else { return self.result };
-        if let Some((file, address)) = self.redis.take()
-            && layers.rank("history.engine") <= Rank::File
-        {
-            self.warn(&file, "storage", format!(
-                "Redis ({address}) is not used: history is kept by this process, in its data folder, and messages published to other processes are not seen. Start all files as one process, or share Redis with the other processes by history.engine=redis, redis.layout=push-server and redis.address={address}"
-            ));
-        }
+        self.imply_redis(layers);
         self.imply_trust(layers, &first);
         self.imply_unsigned(layers, &first);
         self.check_roles(layers, &first);
@@ -570,6 +574,32 @@ impl Import {
         let place = Place::File(file.to_owned(), None);
         let set = layers.set(setting, raw, Typing::Strict, Rank::Implied, &place);
         self.result.problems.extend(set.err().into_iter().flatten());
+    }
+
+    /// A file that says where Redis is means that its history is there (README D22), as the processes
+    /// beside it expect; one that does not keeps it on disk.
+    fn imply_redis(&mut self, layers: &mut Layers) {
+        let Some((file, address)) = self.redis.take() else { return };
+        match (layers.rank("history.engine"), layers.text("history.engine")) {
+            (Rank::Default, _) => {
+                self.imply(layers, &file, "history.engine", &Raw::Text("redis".to_owned()));
+                self.warn(&file, "storage", format!(
+                    "history is kept in Redis ({address}), with the keys of Push server 2.0, whose processes may run beside; without it nothing can be published. Set history.engine=disk if this process is to serve alone and without Redis"
+                ));
+            }
+            (_, "redis") => {}
+            (_, _) => {
+                self.warn(&file, "storage", format!(
+                    "Redis ({address}) is not used, as history.engine says: messages published to other processes are not seen"
+                ));
+                return;
+            }
+        }
+        for (path, value) in [("redis.layout", "push-server"), ("redis.address", &*address)] {
+            if layers.rank(path) == Rank::Default {
+                self.imply(layers, &file, path, &Raw::Text(value.to_owned()));
+            }
+        }
     }
 
     /// So the originals worked; their suite publishes from loopback with a foreign header (D15).
@@ -651,13 +681,18 @@ fn whole(value: &Json) -> Option<u64> {
     }
 }
 
-fn redis_address(storage: &Map<String, Json>) -> String {
+fn redis_address(storage: &Map<String, Json>) -> Option<String> {
     if let Some(socket) = storage.get("socket").and_then(Json::as_str) {
-        return socket.to_owned();
+        return Some(format!("unix:{socket}"));
     }
-    let host = storage.get("host").and_then(Json::as_str).unwrap_or("127.0.0.1");
-    let port = storage.get("port").and_then(whole).unwrap_or(6379);
-    format!("{host}:{port}")
+    let (host, port) = (storage.get("host"), storage.get("port"));
+    if [host, port].iter().all(|it| it.is_none_or(Json::is_null)) {
+        return None;
+    }
+    let host = host.and_then(Json::as_str).unwrap_or("127.0.0.1");
+    let port = port.and_then(whole).unwrap_or(6379);
+    // An address of IPv6 has colons of its own.
+    Some(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
 }
 
 /// The address of `hostname`, which the original of the newest edition ignored (W-43); empty means

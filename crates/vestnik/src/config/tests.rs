@@ -488,12 +488,49 @@ fn q_165_ports_may_be_text() {
     let text = r#"{"servers":[{"port":"8010","hostname":"127.0.0.1","routes":{"sub":"/sub/","pub":"/pub/"}}],"storage":{"host":"redis","port":"6380"}}"#;
     let (config, warnings) = Case::new().file("a.json", text).load();
     assert_eq!(config.server.listeners[0].address, "127.0.0.1:8010".parse().unwrap());
-    assert!(has(&warnings, "storage", "redis:6380"));
+    assert!(has(&warnings, "storage", "history is kept in Redis (redis:6380)"));
     for bad in [r#""x""#, "70000", "-1", "true", "1.5"] {
         let text = text.replace(r#""8010""#, bad);
         let text = Case::new().file("a.json", &text).problems();
         assert!(text.contains("servers[0].port: must be a port"), "{bad}");
     }
+}
+
+#[test]
+fn an_imported_file_that_says_where_redis_is_uses_it_and_one_that_does_not_keeps_history_on_disk() {
+    use vestnik_hub::engine::{Address, Layout, Topology};
+    let file = |storage: &str| {
+        let text = r#"{"servers":[{"port":8010,"routes":{"sub":"/s/","pub":"/p/"}}],"storage":"#;
+        Case::new().file("a.json", &format!("{text}{storage}}}"))
+    };
+    let address = |config: &Config| match &config.redis.access.topology {
+        Topology::Standalone(address) => address.clone(),
+        other => panic!("{other:?}"),
+    };
+    let (config, _) = file(r#"{"type":"redis","socket":"/run/redis.sock"}"#).load();
+    assert_eq!(
+        (config.history.engine, &config.redis.layout),
+        (HistoryEngine::Redis, &Layout::PushServer)
+    );
+    assert_eq!(address(&config), Address::Unix("/run/redis.sock".into()));
+    let (config, _) = file(r#"{"host":"::1"}"#).load();
+    assert_eq!(address(&config), Address::Tcp("::1".to_owned(), 6379));
+    for storage in ["{}", r#"{"type":"redis"}"#, r#"{"type":"memory","host":"x"}"#, "null"] {
+        let (config, _) = file(storage).load();
+        assert_eq!(config.history.engine, HistoryEngine::Disk, "{storage}");
+    }
+    // What is said elsewhere counts.
+    let (config, warnings) = file(r#"{"host":"x"}"#).flag("history.engine", "disk").load();
+    assert_eq!(config.history.engine, HistoryEngine::Disk);
+    assert!(has(&warnings, "storage", "is not used, as history.engine says"));
+    let case = file(r#"{"host":"x"}"#).flag("redis.layout", "own");
+    let (config, _) = case.flag("redis.address", "y:1").load();
+    assert_eq!(config.history.engine, HistoryEngine::Redis);
+    assert_eq!(config.redis.layout, Layout::Own("vestnik".to_owned()));
+    assert_eq!(address(&config), Address::Tcp("y".to_owned(), 1));
+    let other = r#"{"servers":[{"port":8011,"routes":{"sub":"/s/"}}],"storage":{"host":"y"}}"#;
+    let two = file(r#"{"host":"x"}"#).file("b.json", other);
+    assert!(two.problems().contains("another Redis (y:6379)"));
 }
 
 #[test]

@@ -31,6 +31,7 @@ mod proxy_protocol;
 mod publish;
 mod raw;
 mod redis;
+mod redis_presence;
 mod reload;
 mod requests;
 mod routing;

@@ -1,6 +1,7 @@
 //! Several nodes on one real Redis (queue-server.md §8, §10).
 
-use std::net::{SocketAddr, TcpListener};
+use std::io::{BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
@@ -13,14 +14,14 @@ use crate::traffic::{hold_poll, metric_of, until};
 use crate::wire::RawSocket;
 
 /// A real server of its own port; ends with the test.
-struct Redis {
+pub(crate) struct Redis {
     child: Child,
     port: u16,
     folder: tempfile::TempDir,
 }
 
 impl Redis {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder for the test");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("an address").port();
@@ -39,21 +40,66 @@ impl Redis {
             .expect("redis-server is installed: ./test installs it")
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it ends");
     }
 
-    fn start_again(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         self.child = Self::spawn(self.port, &self.folder);
     }
 
-    fn node(&self, layout: &str) -> TestServer {
+    pub(crate) fn node(&self, layout: &str) -> TestServer {
+        self.node_with(layout, &[])
+    }
+
+    /// A node with more settings.
+    pub(crate) fn node_with(&self, layout: &str, more: &[&str]) -> TestServer {
         let address = format!("redis.address=127.0.0.1:{}", self.port);
         let layout = format!("redis.layout={layout}");
-        let node = TestServer::with(&["history.engine=redis", &address, &layout]);
+        let settings = [&["history.engine=redis", &address, &layout], more].concat();
+        let node = TestServer::with(&settings);
         connected(node.address());
         node
+    }
+
+    /// What the server says to a command: the texts and numbers of its answer, one after the other; a
+    /// missing one is left out.
+    pub(crate) fn ask(&self, words: &[&[u8]]) -> Vec<Vec<u8>> {
+        fn value(reader: &mut impl std::io::BufRead, into: &mut Vec<Vec<u8>>) {
+            let mut line = String::new();
+            reader.read_line(&mut line).expect("an answer");
+            let (kind, rest) = line.trim_end().split_at(1);
+            match (kind, rest.parse::<usize>()) {
+                ("$", Ok(length)) => {
+                    let mut bytes = vec![0; length + 2];
+                    reader.read_exact(&mut bytes).expect("a text");
+                    bytes.truncate(length);
+                    into.push(bytes);
+                }
+                ("*", Ok(count)) => (0..count).for_each(|_| value(reader, into)),
+                (":" | "+", _) => into.push(rest.into()),
+                ("$" | "*", Err(_)) => {}
+                _ => panic!("redis says {line}"),
+            }
+        }
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it runs");
+        let mut request = format!("*{}\r\n", words.len()).into_bytes();
+        for word in words {
+            request.extend(format!("${}\r\n", word.len()).bytes());
+            request.extend_from_slice(word);
+            request.extend(b"\r\n");
+        }
+        stream.write_all(&request).expect("it is sent");
+        let mut answer = Vec::new();
+        value(&mut BufReader::new(stream), &mut answer);
+        answer
+    }
+
+    /// The number a command answers.
+    pub(crate) fn number(&self, words: &[&[u8]]) -> i64 {
+        let answer = self.ask(words);
+        std::str::from_utf8(&answer[0]).expect("text").parse().expect("a number")
     }
 }
 
@@ -65,7 +111,7 @@ impl Drop for Redis {
     }
 }
 
-fn connected(address: SocketAddr) {
+pub(crate) fn connected(address: SocketAddr) {
     until("redis is connected", || metric_of(address, "vestnik_redis_connected") == 1);
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! OutgoingMessage    100 fixed64 created_ms; 101 bytes receivers, 17 each; 102 bytes user (author);
 //!                    103 bytes space user text (an addition for one user), repeated
-//! NotificationBatch  100 bytes node that sent it
+//! NotificationBatch  100 bytes node that sent it; 101 bytes receiver list (a connection to be closed)
 //! ```
 //! Readers of the original skip fields they do not know.
 
@@ -19,6 +19,7 @@ const RECEIVERS: u64 = 101;
 const AUTHOR: u64 = 102;
 const ADDITION: u64 = 103;
 const NODE: u64 = 100;
+const NOTICE: u64 = 101;
 
 fn varint(into: &mut Vec<u8>, mut value: u64) {
     while value > 127 {
@@ -215,6 +216,8 @@ pub(super) fn read_message(bytes: &[u8], receivers: Vec<Receiver>) -> Option<Env
 pub(super) struct Notification {
     /// The node that sent it, if it is one of ours.
     pub node: Option<String>,
+    /// Notices of connections that are to be closed.
+    pub notices: Vec<Vec<u8>>,
     /// Its messages that can be read.
     pub messages: Vec<Envelope>,
 }
@@ -234,6 +237,7 @@ pub(super) fn read_notification(bytes: &[u8]) -> Option<Notification> {
                     }
                 }
             }
+            (NOTICE, Value::Bytes(notice)) => found.notices.push(notice.to_vec()),
             (NODE, Value::Bytes(node)) => found.node = String::from_utf8(node.into()).ok(),
             _ => {}
         }
@@ -264,6 +268,29 @@ fn read_bus_message(bytes: &[u8]) -> Option<Option<Envelope>> {
         }
     }
     Some(outgoing.and_then(|message| read_message(message, receivers)))
+}
+
+/// A batch of announcements without the fields that the originals do not know.
+#[cfg(test)]
+pub(super) fn as_originals_see_it(bytes: &[u8]) -> Vec<u8> {
+    // Notifications, their messages, one of these, what goes out.
+    fn known(bytes: &[u8], nested: &[u64]) -> Vec<u8> {
+        let mut kept = Vec::new();
+        let mut fields = Fields(bytes);
+        loop {
+            let before = fields.0;
+            let Some(one) = fields.next() else { return kept };
+            let (number, value) = one.expect("protobuf");
+            match value {
+                Value::Bytes(inner) if nested.first() == Some(&number) => {
+                    field(&mut kept, number, &known(inner, &nested[1..]));
+                }
+                _ if number < 100 => kept.extend(&before[..before.len() - fields.0.len()]),
+                _ => {}
+            }
+        }
+    }
+    known(bytes, &[1, 1, 1, 3])
 }
 
 #[cfg(test)]

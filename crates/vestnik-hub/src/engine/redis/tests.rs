@@ -19,8 +19,17 @@ pub(in super::super) struct Server {
 }
 
 pub(in super::super) fn free_port() -> u16 {
-    // Released at once; a server of a test takes it within milliseconds.
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    // A node of a cluster listens at this port plus 10,000 too.
+    const HIGHEST: u16 = u16::MAX - 10_000;
+    for _ in 0..1000 {
+        // Released at once; a server of a test takes it within milliseconds.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        if port <= HIGHEST {
+            return port;
+        }
+    }
+    panic!("the system gives no port up to {HIGHEST}");
 }
 
 impl Server {
@@ -286,6 +295,93 @@ fn w_036_users_passwords_databases_and_sockets_are_used() {
     assert_eq!(server.number(&["DBSIZE"]), 0, "nothing in database 0");
 }
 
+/// A certificate for 127.0.0.1 that is its own authority, and its key, as files of a folder.
+fn certificate(folder: &std::path::Path) -> (String, String, Vec<u8>) {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let write = |name: &str, text: String| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let pem = made.cert.pem();
+    let key = write("key.pem", made.signing_key.serialize_pem());
+    (write("cert.pem", pem.clone()), key, pem.into_bytes())
+}
+
+#[test]
+fn w_036_an_encrypted_server_with_users_and_a_database_is_used_and_a_foreign_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, key, authority) = certificate(folder.path());
+    let port = free_port();
+    let server = Server::start(&[
+        "--tls-port",
+        &port.to_string(),
+        "--tls-cert-file",
+        &file,
+        "--tls-key-file",
+        &key,
+        "--tls-ca-cert-file",
+        &file,
+        "--tls-auth-clients",
+        "no",
+    ]);
+    // The rules of docs/redis.md, to the letter.
+    let rules = "~{test}:* &{test}:* +@all -@dangerous +role";
+    let rule = ["ACL", "SETUSER", "push", "on", ">secret"];
+    server.ask(&rule.into_iter().chain(rules.split(' ')).collect::<Vec<_>>()).unwrap();
+    let options = |authorities: Option<Vec<u8>>, password: &str| {
+        let mut options = server.options(own());
+        options.access.topology = Topology::Standalone(Address::Tcp("127.0.0.1".into(), port));
+        options.access.tls = Some(RedisTls { authorities });
+        options.access.username = Some("push".to_owned());
+        options.access.password = Some(vestnik_core::Secret::new(password.to_owned()));
+        options.access.database = 5;
+        options
+    };
+    let [one, two] =
+        [(); 2].map(|()| Bench::redis(limits(), options(Some(authority.clone()), "secret")));
+    connected(&two);
+    one.say(&[private(1)], "stored", 60);
+    one.say(&[private(1)], "volatile", 0);
+    assert_eq!(hear(&two, 2), ["stored", "volatile"]);
+    assert_eq!(bodies(&two.replay(&[private(1)], MessageId::ZERO).envelopes), ["stored"]);
+    assert_eq!(server.number(&["DBSIZE"]), 0, "nothing in database 0");
+    let list = || server.ask(&["ACL", "LOG"]).unwrap();
+    assert!(matches!(list(), ::redis::Value::Array(it) if it.is_empty()), "nothing was refused");
+    let other = tempfile::tempdir().unwrap();
+    let (_, _, foreign) = certificate(other.path());
+    for (authorities, password) in
+        [(Some(foreign), "secret"), (None, "secret"), (Some(authority.clone()), "wrong")]
+    {
+        let refused = Bench::redis_unconnected(limits(), options(authorities, password));
+        until("it gives up", || refused.count(Metric::RedisFailures) > 1);
+        assert!(!refused.engine.is_reachable());
+    }
+}
+
+#[test]
+fn q_155_q_160_an_announcement_is_to_the_byte_what_the_originals_expect() {
+    let server = Server::start(&[]);
+    let bench = Bench::redis(limits(), server.options(Layout::PushServer));
+    connected(&bench);
+    let client = ::redis::Client::open(format!("redis://127.0.0.1:{}", server.port)).unwrap();
+    let mut connection = client.get_connection().unwrap();
+    let mut heard = connection.as_pubsub();
+    heard.psubscribe("pushserver:*").unwrap();
+    let id = bench.say(&[private(3)], "\"e0\"", 0);
+    let announced = heard.get_message().unwrap();
+    assert!(!announced.get_channel_name()["pushserver:".len()..].contains(':'));
+    let created = u32::try_from(bench.clock.unix_s()).unwrap().to_le_bytes();
+    // The recording of queue-server.md §8.1 with this receiver, id and time.
+    let expected = format!(
+        "0a3c0a3a0a380a140a10{}10011a200a0d{id}120422653022180025{}2a020802",
+        "03".repeat(16),
+        vestnik_core::receiver::hex(&created)
+    );
+    let seen = record::as_originals_see_it(announced.get_payload_bytes());
+    assert_eq!(vestnik_core::receiver::hex(&seen), expected);
+}
+
 #[test]
 fn w_012_an_index_sheds_what_expired_and_keeps_the_newest() {
     let server = Server::start(&[]);
@@ -303,7 +399,7 @@ fn w_012_an_index_sheds_what_expired_and_keeps_the_newest() {
     assert_eq!(length(), 10);
     until("they expire", || {
         bench.say(&[private(2)], "tick", 0);
-        server.number(&["DBSIZE"]) <= 6
+        server.number(&["DBSIZE"]) <= 8
     });
     for _ in 0..5 {
         bench.say(&[private(1)], "new", 60);
@@ -476,4 +572,86 @@ fn an_engine_without_a_server_starts_refuses_in_time_and_can_be_closed() {
     assert!(matches!(late, Err(EngineError::Closed)));
     assert!(matches!(wait(ticket), Err(EngineError::Closed)));
     assert!(matches!(&*bench.engine, Engine::Redis(_)));
+}
+
+/// A way to a server that can be closed while the server goes on.
+struct Gate {
+    port: u16,
+    is_open: Arc<std::sync::atomic::AtomicBool>,
+    streams: Arc<Mutex<Vec<std::net::TcpStream>>>,
+}
+
+impl Gate {
+    fn before(server: &Server) -> Self {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (port, to) = (listener.local_addr().unwrap().port(), server.port);
+        let is_open = Arc::new(AtomicBool::new(true));
+        let streams = Arc::new(Mutex::new(Vec::new()));
+        let (open, kept) = (Arc::clone(&is_open), Arc::clone(&streams));
+        // It ends with the process of the test.
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                if !open.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let Ok(server) = std::net::TcpStream::connect(("127.0.0.1", to)) else { continue };
+                for (mut from, mut to) in [(&client, &server), (&server, &client)]
+                    .map(|(a, b)| (a.try_clone().unwrap(), b.try_clone().unwrap()))
+                {
+                    kept.lock().unwrap().push(from.try_clone().unwrap());
+                    std::thread::spawn(move || {
+                        // It ends when either side does.
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(std::net::Shutdown::Both);
+                    });
+                }
+            }
+        });
+        Self { port, is_open, streams }
+    }
+
+    fn set(&self, is_open: bool) {
+        self.is_open.store(is_open, std::sync::atomic::Ordering::SeqCst);
+        if !is_open {
+            for stream in self.streams.lock().unwrap().drain(..) {
+                let _ = stream.shutdown(std::net::Shutdown::Both);
+            }
+        }
+    }
+
+    fn options(&self, server: &Server) -> RedisOptions {
+        let mut options = server.options(own());
+        let address = Address::Tcp("127.0.0.1".to_owned(), self.port);
+        options.access.topology = Topology::Standalone(address);
+        options
+    }
+}
+
+#[test]
+fn what_was_missed_in_a_long_break_is_read_in_portions_and_all_of_it_arrives_in_order() {
+    let server = Server::start(&[]);
+    let gate = Gate::before(&server);
+    let here = Bench::redis(limits(), server.options(own()));
+    let away = Bench::redis(limits(), gate.options(&server));
+    connected(&away);
+    here.say(&[private(1)], "before", 600);
+    hear(&away, 1);
+    gate.set(false);
+    until("the break is noticed", || away.count(Metric::RedisFailures) > 0);
+    let waiting = away.engine.submit(batch_of(draft(&[private(1)], "mine", 600))).unwrap();
+    // More than fits into one portion of 64 messages of a receiver, of 1 MiB, or into what is gathered
+    // before it is announced: 36 MB.
+    let all: Vec<String> = (0..900).map(|n| format!("{n}-{}", "x".repeat(40_000))).collect();
+    for (n, body) in all.iter().enumerate() {
+        let to = [private(1), public(u8::try_from(n % 7).unwrap() + 1)];
+        here.say(&to, body, if n % 5 == 0 { 0 } else { 600 });
+    }
+    gate.set(true);
+    let stored: Vec<_> =
+        all.iter().enumerate().filter(|(n, _)| n % 5 != 0).map(|it| it.1).collect();
+    let heard = hear(&away, stored.len() + 1);
+    assert!(heard.iter().zip(stored).all(|(heard, stored)| heard == stored), "in order, once each");
+    assert_eq!(heard.last().map(String::as_str), Some("mine"));
+    wait(waiting).unwrap();
 }
