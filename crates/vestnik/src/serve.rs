@@ -66,15 +66,16 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         .context("cannot watch for signals")?;
     // Signals are caught before the first connection, so that none finds the process unprepared.
     let mut signals = runtime.block_on(async { Signals::new() })?;
+    let module = module::Module::start(config, &keys, &hub)?;
     let options = options(config, keys, &tickets);
-    let module = module::Module::start(config, &hub)?;
     let mut server = Server::start(options, hub, module.as_ref().map(module::Module::door))
         .map_err(explain_start)?;
     summary::print(config, server.addresses());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), addresses = ?server.addresses(), "serving");
     systemd::tell(State::Ready);
     let mut reloader = Reloader::new(sources, watched, Arc::clone(&tickets), set_log_level);
-    let ended = runtime.block_on(watch_over(&server, &mut signals, &mut reloader, &tickets));
+    let parts = Parts { server: &server, module: module.as_ref() };
+    let ended = runtime.block_on(watch_over(&parts, &mut signals, &mut reloader, &tickets));
     systemd::tell(State::Stopping);
     systemd::alive_during(|| {
         server.stop();
@@ -100,9 +101,15 @@ enum Ended {
     Failed,
 }
 
+/// What serves, and hears of a changed configuration.
+struct Parts<'a> {
+    server: &'a Server,
+    module: Option<&'a module::Module>,
+}
+
 /// Does what is to be done beside serving, until that is over.
 async fn watch_over(
-    server: &Server,
+    parts: &Parts<'_>,
     signals: &mut Signals,
     reloader: &mut Reloader,
     tickets: &Tickets,
@@ -112,11 +119,12 @@ async fn watch_over(
     let mut looks = tokio::time::interval(if watch.is_zero() { TICKETS } else { watch });
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut renewals = tokio::time::interval(TICKETS);
+    let server = parts.server;
     let mut signs_of_life = std::pin::pin!(show_signs_of_life(server));
     loop {
         tokio::select! {
             signal = signals.next() => match signal {
-                Signal::HangUp => reloader.reload(server, "SIGHUP"),
+                Signal::HangUp => reloader.reload(parts, "SIGHUP"),
                 Signal::Stop(signal) => {
                     tracing::info!(signal, "stopping");
                     return Ended::Told;
@@ -126,7 +134,7 @@ async fn watch_over(
                 tracing::error!("a thread of the server has failed; stopping, to be started again");
                 return Ended::Failed;
             }
-            _ = looks.tick(), if !watch.is_zero() => reloader.look(server),
+            _ = looks.tick(), if !watch.is_zero() => reloader.look(parts),
             _ = renewals.tick() => renew(tickets),
             () = &mut signs_of_life => {}
         }
