@@ -494,6 +494,57 @@ impl Registration {
     }
 }
 
+/// Why a cloud server does not register a site: the texts that the settings page shows (M-078).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegistrationError {
+    /// What the server says.
+    #[error("{0}")]
+    Told(String),
+    /// Another status than 200 and nothing said.
+    #[error("Server returned {0} code")]
+    Status(u16),
+    /// Nothing was said.
+    #[error("Empty server response")]
+    Empty,
+    /// Something else than JSON.
+    #[error("Could not parse server response. Raw response: {0}")]
+    Unreadable(String),
+    /// JSON without a key; the PHP module takes it for a success with an empty key, with which nothing
+    /// could be signed.
+    #[error("The server did not give a key")]
+    NoKey,
+}
+
+/// The key in the answer to a registration.
+///
+/// # Errors
+/// When there is none.
+pub fn registration_key(status: u16, answer: &[u8]) -> Result<String, RegistrationError> {
+    const SHOWN_MAX: usize = 500;
+    let told: Option<serde_json::Value> = serde_json::from_slice(answer).ok();
+    let member = |name: &str| {
+        let text = told.as_ref()?.get(name)?.as_str()?;
+        Some(text.to_owned()).filter(|text| !text.is_empty())
+    };
+    if status != 200 {
+        return Err(
+            member("error").map_or(RegistrationError::Status(status), RegistrationError::Told)
+        );
+    }
+    if answer.trim_ascii().is_empty() {
+        return Err(RegistrationError::Empty);
+    }
+    if !told.as_ref().is_some_and(serde_json::Value::is_object) {
+        let raw = String::from_utf8_lossy(answer).chars().take(SHOWN_MAX).collect();
+        return Err(RegistrationError::Unreadable(raw));
+    }
+    if member("status").as_deref() == Some("error") {
+        let text = member("error").unwrap_or_else(|| "error".to_owned());
+        return Err(RegistrationError::Told(text));
+    }
+    member("securityKey").ok_or(RegistrationError::NoKey)
+}
+
 /// Reads the list of cloud servers: lines of an address and a region. Other lines are skipped.
 pub fn cloud_servers(list: &str) -> impl Iterator<Item = (&str, &str)> {
     list.lines().filter_map(|line| {

@@ -16,19 +16,25 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 
 /// A request without an answer.
-#[derive(Debug)]
-pub(crate) enum Failure {
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
     /// No byte of it was sent.
+    #[error("{0}")]
     Unsent(String),
     /// It was sent, at least in part.
+    #[error("{0}")]
     Unanswered(String),
 }
 
 /// An answer read to its end.
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its whole body.
+    pub body: Bytes,
 }
 
 /// The connection is served only while a request uses it, so it needs no task.
@@ -38,7 +44,8 @@ struct Connection {
     idle_since: Instant,
 }
 
-pub(crate) struct Client {
+/// Requests to one server: all of them have the same host.
+pub struct Client {
     tls: Arc<rustls::ClientConfig>,
     connect_within: Duration,
     answer_within: Duration,
@@ -53,7 +60,9 @@ impl Client {
     const KEPT_FOR: Duration = Duration::from_secs(3);
     const ANSWER_BYTES_MAX: usize = 4 << 20;
 
-    pub(crate) fn new(
+    /// A client that trusts whom `tls` says.
+    #[must_use]
+    pub fn new(
         tls: Arc<rustls::ClientConfig>,
         connect_within: Duration,
         answer_within: Duration,
@@ -63,7 +72,10 @@ impl Client {
     }
 
     /// Sends a request with its whole address and waits for the whole answer. Never sends one twice.
-    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+    ///
+    /// # Errors
+    /// When there is no answer; the failure tells whether the request was sent.
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
         let unsent = |error: &dyn std::fmt::Display| Failure::Unsent(error.to_string());
         let _place = self.places.acquire().await.map_err(|error| unsent(&error))?;
         let (mut request, address) = addressed(request)?;

@@ -5,8 +5,11 @@
 //! each event is told without guessing.
 
 mod breaker;
+mod cloud;
 mod http;
 mod server;
 
 pub use breaker::{Breaker, BreakerEvent, BreakerState};
-pub use server::{Options, OptionsError, Protocol, RemotePublisher};
+pub use cloud::{Cloud, CloudError, CloudServer, region_domain};
+pub use http::{Answer as HttpAnswer, Client as HttpClient, Failure as HttpFailure};
+pub use server::{AuthoritiesError, Options, OptionsError, Protocol, RemotePublisher, trusting};

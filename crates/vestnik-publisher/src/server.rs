@@ -319,8 +319,42 @@ fn joined(
     }
 }
 
+/// Certificates of authorities that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthoritiesError {
+    /// It is no PEM file with certificates.
+    #[error("no PEM file with certificates: {0}")]
+    Pem(String),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+}
+
+/// TLS that trusts the public authorities and those of a PEM file beside them; empty: nobody else.
+///
+/// # Errors
+/// When there is no certificate in it, or one is none.
+pub fn trusting(pem: &[u8]) -> Result<Arc<rustls::ClientConfig>, AuthoritiesError> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject as _;
+    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let mut count = 0;
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| AuthoritiesError::Pem(error.to_string()))?;
+        roots.add(certificate)?;
+        count += 1;
+    }
+    if count == 0 && !pem.is_empty() {
+        return Err(AuthoritiesError::Pem("it holds none".to_owned()));
+    }
+    Ok(with_roots(roots)?)
+}
+
 fn public_authorities() -> Result<Arc<rustls::ClientConfig>, rustls::Error> {
-    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    with_roots(rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
+}
+
+fn with_roots(roots: rustls::RootCertStore) -> Result<Arc<rustls::ClientConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

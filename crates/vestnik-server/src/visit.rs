@@ -11,6 +11,8 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::sync::{mpsc, oneshot};
+use vestnik_core::sign::Signature;
+use vestnik_proto::query::Query;
 
 use crate::http::BodyError;
 use crate::respond::{self, Answer};
@@ -63,6 +65,20 @@ impl Visit {
     #[must_use]
     pub fn query(&self) -> &str {
         self.head.uri.query().unwrap_or_default()
+    }
+
+    /// Which site says that it sends this, and its signature over the body, if they are there: the
+    /// parameters that JSON-RPC of sites has (json-rpc.md §4).
+    #[must_use]
+    pub fn site_credentials(&self) -> (String, Option<Signature>) {
+        let query = Query::parse(self.query());
+        (query.host_id().to_owned(), query.signature())
+    }
+
+    /// Whether the request names a signature at all, well formed or not.
+    #[must_use]
+    pub fn has_signature(&self) -> bool {
+        self.query().split('&').any(|part| part.split('=').next() == Some("signature"))
     }
 
     /// The headers.

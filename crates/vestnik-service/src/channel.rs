@@ -257,6 +257,16 @@ impl Tenant {
         if !options.is_server_on() {
             return Err(ChannelError::ServerOff);
         }
+        self.any_channel(user, kind, &options).await
+    }
+
+    /// The same also while no server is in use: whoever polls has a channel too.
+    pub(crate) async fn any_channel(
+        &self,
+        user: i64,
+        kind: &ChannelKind,
+        options: &Options,
+    ) -> Result<Channel, ChannelError> {
         if user < 0 && !options.is_on(Key::Guest) {
             return Err(ChannelError::Guest);
         }
@@ -276,7 +286,7 @@ impl Tenant {
                 self.remember(&channel, version);
                 Ok(channel)
             }
-            _ => self.renew(user, kind, &options, version).await,
+            _ => self.renew(user, kind, options, version).await,
         }
     }
 
@@ -290,11 +300,21 @@ impl Tenant {
         users: &[i64],
         kind: &ChannelKind,
     ) -> Result<Vec<Channel>, ChannelError> {
-        const USERS_OF_A_QUERY_MAX: usize = 512;
         let options = self.options("").await?;
         if !options.is_server_on() {
             return Err(ChannelError::ServerOff);
         }
+        self.any_channels(users, kind, &options).await
+    }
+
+    /// The same also while no server is in use.
+    pub(crate) async fn any_channels(
+        &self,
+        users: &[i64],
+        kind: &ChannelKind,
+        options: &Options,
+    ) -> Result<Vec<Channel>, ChannelError> {
+        const USERS_OF_A_QUERY_MAX: usize = 512;
         let now_s = self.now_s();
         let version = self.state().channels_version();
         let mut missing: Vec<i64> = Vec::new();
@@ -325,7 +345,7 @@ impl Tenant {
                         self.remember(&channel, version);
                         channels.push(channel);
                     }
-                    _ => match self.channel(*user, kind).await {
+                    _ => match self.any_channel(*user, kind, options).await {
                         Err(ChannelError::InactiveUser(_)) => {}
                         other => channels.push(other?),
                     },
@@ -510,7 +530,9 @@ impl Tenant {
         guard.release().await?;
         let (channel, old) = renewed?;
         self.remember(&channel, version);
-        if let Some(old) = old {
+        if let Some(old) = old
+            && options.is_server_on()
+        {
             let event = self.renewal_notice(&channel, old, options);
             self.tell(event).await;
         }

@@ -117,6 +117,11 @@ impl Params {
         self
     }
 
+    /// The members with their names, in order; the items of a list with their places.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (&str, &RawValue)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), &**value))
+    }
+
     fn get(&self, name: &str) -> Option<&RawValue> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| &**value)
     }
@@ -286,12 +291,31 @@ impl Tenant {
         if !options.is_server_on() {
             return Err(ChannelError::ServerOff.into());
         }
+        self.prepare(asked, &options).await
+    }
+
+    /// The same also while no server is in use; nobody polls a shared channel, so an event for everybody is
+    /// a mistake then (M-051).
+    pub(crate) async fn prepare(
+        &self,
+        asked: &[Event],
+        options: &Options,
+    ) -> Result<Prepared, EventError> {
+        if asked.len() > EVENTS_MAX {
+            return Err(EventError::TooMany(asked.len()));
+        }
+        let check = |event: &Event| match check(event) {
+            Ok(()) if !options.is_server_on() && event.recipients.contains(&Recipient::Shared) => {
+                Err(ChannelError::ServerOff.into())
+            }
+            other => other,
+        };
         let mut of_asked: Vec<Result<Vec<usize>, EventError>> =
             asked.iter().map(|event| check(event).map(|()| Vec::new())).collect();
         let mut events = Vec::new();
         for merged in merge(asked, &of_asked) {
             let first = events.len();
-            events.extend(self.addressed(&merged, &options).await?);
+            events.extend(self.addressed(&merged, options).await?);
             for &at in &merged.asked {
                 of_asked[at] = Ok((first..events.len()).collect());
             }
@@ -322,8 +346,8 @@ impl Tenant {
             let watching = self.watching_users(tags).await?;
             users.extend(watching.into_iter().filter(|user| !event.skip_users.contains(user)));
         }
-        let of_users = self.channels(&users, &event.kind).await?;
-        let addresses_users = options.generation().has_tokens();
+        let of_users = self.any_channels(&users, &event.kind, options).await?;
+        let addresses_users = options.is_server_on() && options.generation().has_tokens();
         let has_own = !event.user_params.is_empty() || !event.dictionary.is_empty();
         if !has_own || addresses_users {
             let numbers = of_users.iter().map(|channel| channel.user);

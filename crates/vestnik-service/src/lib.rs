@@ -6,6 +6,7 @@
 //! else as methods, each feature in the file of its name. The crate speaks SQL and knows nothing of HTTP,
 //! of the wire formats of queue servers or of the hub: what is to be published comes out as [`Notice`]s.
 
+pub mod access;
 mod cache;
 pub mod channel;
 pub mod config;
@@ -13,9 +14,13 @@ pub mod db;
 pub mod event;
 pub mod guest;
 pub mod notice;
+pub mod notification;
 pub mod option;
+pub mod outbox;
 pub mod php;
+pub mod rest;
 pub mod site;
+pub mod stack;
 pub mod tenant;
 mod token;
 pub mod watch;

@@ -311,6 +311,7 @@ impl Generation {
 pub struct Options {
     values: Vec<(String, Source)>,
     signing: Option<SignatureKey>,
+    is_key_own: bool,
     excluded: Vec<String>,
 }
 
@@ -319,6 +320,7 @@ impl Options {
         site: &BTreeMap<String, String>,
         common: &BTreeMap<String, String>,
         files: &Files,
+        server_key: Option<SignatureKey>,
     ) -> Result<Self, OptionError> {
         let find = |key: Key| {
             let sources = [
@@ -336,6 +338,7 @@ impl Options {
         let mut options = Self {
             values: Key::ALL.iter().map(|key| find(*key)).collect(),
             signing: None,
+            is_key_own: false,
             excluded: Vec::new(),
         };
         let push = &mut options.values[Key::PushServiceUrl as usize];
@@ -348,6 +351,9 @@ impl Options {
         if !secret.is_empty() {
             let secret = Secret::new(secret.to_owned());
             options.signing = Some(SignatureKey::new(secret, algorithm, None));
+            options.is_key_own = true;
+        } else if !options.is_cloud() {
+            options.signing = server_key;
         }
         let php::Value::Array(excluded) = php::unserialize(options.text(Key::ExcludeSites))? else {
             return Err(OptionError::Value {
@@ -430,6 +436,12 @@ impl Options {
         self.signing.as_ref()
     }
 
+    /// The key that signs if it is the tenant's own and not that of the queue server in this process.
+    #[must_use]
+    pub fn own_signing_key(&self) -> Option<&SignatureKey> {
+        self.signing.as_ref().filter(|_| self.is_key_own)
+    }
+
     /// Whether the module does not start on pages of `site`.
     #[must_use]
     pub fn is_excluded(&self, site: &str) -> bool {
@@ -498,7 +510,8 @@ impl Tenant {
                 own.insert(row.text(1)?, row.text(2)?);
             }
         }
-        let options = Arc::new(Options::new(&own, &common, &self.state().files())?);
+        let options =
+            Arc::new(Options::new(&own, &common, &self.state().files(), self.service().own_key())?);
         let mut known = self.state().options();
         if known.len() >= SITES_MAX {
             known.clear();
@@ -569,6 +582,14 @@ impl Tenant {
         let keys = Key::ALL.iter().filter(|key| !KEPT.contains(key));
         let changes: Vec<_> = keys.map(|key| (*key, None)).collect();
         self.set_options(site, &changes).await
+    }
+
+    /// Keeps a state of the module in an option; nobody is told.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn keep_state(&self, key: Key, value: &str) -> Result<(), OptionError> {
+        self.write_options("", &[(key, Some(value))], None).await
     }
 
     /// Writes values without telling anybody: states that the module keeps in its options.

@@ -1,12 +1,14 @@
 //! What PHP writes and reads: ordered arrays as JSON, as JavaScript literals, serialized, and in source
 //! files; its times and hashes.
 
+mod json;
 mod read;
 
 use std::fmt::Write as _;
 
 use md5::{Digest, Md5};
 
+pub use json::from_json;
 pub use read::{ReadError, source_array, unserialize};
 
 /// The MD5 of `bytes`.

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use vestnik_core::Clock;
 use vestnik_core::publisher::ModuleEvent;
 
+use crate::access::Right;
 use crate::cache::Recent;
 use crate::channel::{CachedChannel, ChannelKey};
 use crate::db::{Database, DatabaseError, DatabaseOptions, Statement, Value};
@@ -27,6 +28,8 @@ const HOST_ID_LENGTH: usize = 32;
 const HOST_ID_BYTES_MAX: usize = 64;
 /// The tenant of installations that have one: its id is what rows of the PHP module fall to.
 const DEFAULT_TENANT: i64 = 1;
+/// Secrets held in memory, at least.
+const KNOWN_SECRETS_MAX: usize = 1000;
 
 /// Why the service or a tenant cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +58,14 @@ struct Inner {
     clock: Clock,
     notices: mpsc::Sender<Notice>,
     tenants: Mutex<HashMap<String, Arc<State>>>,
+    /// Secrets of back ends by their hashes: tenant, right, and when that was read.
+    secrets: Mutex<Recent<String, KnownSecret>>,
+    /// What the queue server in this process signs with; options that name no key have it.
+    own_key: Mutex<Option<vestnik_core::sign::Key>>,
 }
+
+/// Tenant and right of a secret, and when that was read.
+pub(crate) type KnownSecret = ((String, Right), u64);
 
 /// One customer: everything the module does is done for one. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -77,6 +87,7 @@ pub(crate) struct State {
     channels_version: AtomicU64,
     site_names: Mutex<Recent<String, (Option<String>, u64)>>,
     modules: Mutex<Option<(Arc<Vec<ModuleUse>>, u64)>>,
+    token_keys: Mutex<Option<(Arc<vestnik_core::sign::KeyRing>, u64)>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -127,6 +138,12 @@ impl State {
         locked(&self.site_names)
     }
 
+    pub(crate) fn token_keys(
+        &self,
+    ) -> MutexGuard<'_, Option<(Arc<vestnik_core::sign::KeyRing>, u64)>> {
+        locked(&self.token_keys)
+    }
+
     pub(crate) fn modules(&self) -> MutexGuard<'_, Option<(Arc<Vec<ModuleUse>>, u64)>> {
         locked(&self.modules)
     }
@@ -161,7 +178,14 @@ impl Service {
     ) -> Result<(Self, mpsc::Receiver<Notice>), ServiceError> {
         let database = Database::open(options).await?;
         let (notices, receiver) = mpsc::channel(NOTICES_MAX);
-        let inner = Inner { database, clock, notices, tenants: Mutex::default() };
+        let inner = Inner {
+            database,
+            clock,
+            notices,
+            tenants: Mutex::default(),
+            secrets: Mutex::new(Recent::new(KNOWN_SECRETS_MAX)),
+            own_key: Mutex::default(),
+        };
         let service = Self(Arc::new(inner));
         service.default_tenant().await?;
         Ok((service, receiver))
@@ -177,6 +201,22 @@ impl Service {
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.0.clock
+    }
+
+    /// What the queue server in this process signs with: tenants that have no key of their own use it.
+    pub fn set_own_key(&self, key: Option<vestnik_core::sign::Key>) {
+        *locked(&self.0.own_key) = key;
+        for state in locked(&self.0.tenants).values() {
+            state.forget_options();
+        }
+    }
+
+    pub(crate) fn own_key(&self) -> Option<vestnik_core::sign::Key> {
+        locked(&self.0.own_key).clone()
+    }
+
+    pub(crate) fn secrets(&self) -> MutexGuard<'_, Recent<String, KnownSecret>> {
+        locked(&self.0.secrets)
     }
 
     /// The tenant of installations that have only one. Its `hostId`, 32 random letters and digits, is
@@ -268,6 +308,7 @@ impl Service {
                 channels_version: AtomicU64::new(0),
                 site_names: Mutex::new(Recent::new(SITES_MAX)),
                 modules: Mutex::default(),
+                token_keys: Mutex::default(),
             })
         });
         Ok(Tenant { service: self.clone(), state: Arc::clone(state) })
@@ -285,6 +326,12 @@ impl Tenant {
     #[must_use]
     pub fn host_id(&self) -> &str {
         &self.state.host_id
+    }
+
+    /// Whether it is the tenant of installations that have only one.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        self.state.id == DEFAULT_TENANT
     }
 
     /// The service it belongs to.
@@ -318,9 +365,14 @@ impl Tenant {
         }
     }
 
-    /// A new installation is of generation 4, whatever the default for old sites is (README D23).
+    /// A new installation is of generation 4, whatever the default for old sites is (README D23); and that
+    /// of the default tenant uses the queue server it comes with.
     async fn write_first_options(&self) -> Result<(), OptionError> {
-        self.write_options("", &[(Key::NginxVersion, Some("4"))], None).await
+        let mut first = vec![(Key::NginxVersion, Some("4"))];
+        if self.is_default() {
+            first.push((Key::Nginx, Some("Y")));
+        }
+        self.write_options("", &first, None).await
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod answer;
 mod publishing;
+mod rest;
 mod web;
 
-pub use web::{Web, WebOptions};
+pub use web::{Live, Web, WebOptions};

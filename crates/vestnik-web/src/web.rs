@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use vestnik_core::sign::KeyRing;
 use vestnik_core::{Clock, Expiry};
 use vestnik_hub::Hub;
 use vestnik_server::Visit;
@@ -22,12 +23,25 @@ pub struct WebOptions {
     pub database: DatabaseOptions,
     /// The longest time a message is kept.
     pub expiry_max: Expiry,
+    /// Whether addresses of trusted routes may call operations of the default tenant's back end without
+    /// any proof.
+    pub opens_to_trusted: bool,
+    /// What may change while it runs.
+    pub live: watch::Receiver<Live>,
+}
+
+/// The queue server in the same process, as it is now.
+#[derive(Clone, Debug, Default)]
+pub struct Live {
+    /// Its keys: the default tenant signs with them unless it has one of its own.
+    pub keys: KeyRing,
 }
 
 /// The module service over HTTP.
 pub struct Web {
-    service: Service,
-    publishers: Publishers,
+    pub(crate) service: Service,
+    pub(crate) publishers: Publishers,
+    pub(crate) options: WebOptions,
 }
 
 impl Web {
@@ -48,8 +62,19 @@ impl Web {
             return;
         };
         let publishers = Publishers::new(hub, options.expiry_max);
-        let web = Arc::new(Self { service, publishers });
+        let mut live = options.live.clone();
+        let web = Arc::new(Self { service, publishers, options });
         let tasks = TaskTracker::new();
+        let kept = Arc::clone(&web);
+        let keeping = tasks.spawn(async move {
+            loop {
+                let key = live.borrow_and_update().keys.signing_key().cloned();
+                kept.service.set_own_key(key);
+                if live.changed().await.is_err() {
+                    break;
+                }
+            }
+        });
         let told = Arc::clone(&web);
         let telling = tasks.spawn(async move { told.publishers.publish_notices(notices).await });
         let places = Arc::new(Semaphore::new(Self::AT_A_TIME));
@@ -74,12 +99,16 @@ impl Web {
         let served = u32::try_from(Self::AT_A_TIME).unwrap_or(u32::MAX);
         let _ = tokio::time::timeout(Visit::PATIENCE, places.acquire_many(served)).await;
         telling.abort();
+        keeping.abort();
         web.service.database().close().await;
     }
 
     /// The answer to a request.
     async fn answer(&self, visit: &Visit) -> Answer {
-        answer::error(StatusCode::NOT_FOUND, "ERROR_METHOD_NOT_FOUND", visit.path())
+        match visit.path().strip_prefix("/module/") {
+            Some(operation) => self.operate(visit, operation).await,
+            None => answer::error(StatusCode::NOT_FOUND, "NOT_FOUND", visit.path()),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The `vestnik` program.
 
 mod acme;
+mod back_end;
 mod bench;
 mod check;
 mod client;
@@ -51,6 +52,10 @@ enum Command {
     Keygen(keygen::KeygenArgs),
     /// Sign channel ids as a site does.
     Sign(sign::SignArgs),
+    /// Make, list and remove the secrets with which back ends call the module.
+    Secret(back_end::SecretArgs),
+    /// Make and list the tenants of the module.
+    Tenant(back_end::TenantArgs),
     /// Ask a server which promises of the protocol it keeps.
     Conformance(Box<conformance::ConformanceArgs>),
 }
@@ -75,6 +80,8 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Sign(args) => sign::run(&args),
+        Command::Secret(args) => back_end::secret(&args),
+        Command::Tenant(args) => back_end::tenants(&args),
         Command::Conformance(args) => conformance::run(&args),
     };
     match done {

@@ -75,8 +75,8 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     // Signals are caught before the first connection, so that none finds the process unprepared.
     let mut signals = runtime.block_on(async { Signals::new() })?;
     let encryption = Encryption { tickets, challenges: Arc::default() };
+    let module = module::Module::start(config, &keys, &hub)?;
     let options = options(config, keys, &encryption);
-    let module = module::Module::start(config, &hub)?;
     let mut server = Server::start(options, hub, module.as_ref().map(module::Module::door))
         .map_err(explain_start)?;
     summary::print(config, server.addresses());
@@ -86,7 +86,8 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let (wanted, wishes) = watch::channel(config.acme.clone());
     let renewal = Renewal { wishes, challenges, metrics, clock };
     let mut reloader = Reloader::new(sources, watched, encryption, wanted, set_log_level);
-    let ended = runtime.block_on(watch_over(&server, &mut signals, &mut reloader, renewal));
+    let parts = Parts { server: &server, module: module.as_ref() };
+    let ended = runtime.block_on(watch_over(&parts, &mut signals, &mut reloader, renewal));
     systemd::tell(State::Stopping);
     systemd::alive_during(|| {
         server.stop();
@@ -118,9 +119,15 @@ struct Encryption {
     challenges: Arc<Challenges>,
 }
 
+/// What serves, and hears of a changed configuration.
+struct Parts<'a> {
+    server: &'a Server,
+    module: Option<&'a module::Module>,
+}
+
 /// Does what is to be done beside serving, until that is over.
 async fn watch_over(
-    server: &Server,
+    parts: &Parts<'_>,
     signals: &mut Signals,
     reloader: &mut Reloader,
     renewal: Renewal,
@@ -132,12 +139,13 @@ async fn watch_over(
     let mut renewals = tokio::time::interval(TICKETS);
     let (obtained, mut new_certificates) = mpsc::channel(1);
     let mut renewing = std::pin::pin!(acme::run(renewal, obtained));
+    let server = parts.server;
     let mut signs_of_life = std::pin::pin!(show_signs_of_life(server));
     loop {
         tokio::select! {
             signal = signals.next() => match signal {
                 Signal::HangUp => {
-                    reloader.reload(server, "SIGHUP");
+                    reloader.reload(parts, "SIGHUP");
                     reloader.retry_certificate();
                 }
                 Signal::Stop(signal) => {
@@ -149,9 +157,9 @@ async fn watch_over(
                 tracing::error!("a thread of the server has failed; stopping, to be started again");
                 return Ended::Failed;
             }
-            _ = looks.tick(), if !watch.is_zero() => reloader.look(server),
+            _ = looks.tick(), if !watch.is_zero() => reloader.look(parts),
             _ = renewals.tick() => renew(reloader.tickets()),
-            Some(()) = new_certificates.recv() => reloader.reload(server, "a new certificate"),
+            Some(()) = new_certificates.recv() => reloader.reload(parts, "a new certificate"),
             () = &mut renewing => {}
             () = &mut signs_of_life => {}
         }

@@ -236,3 +236,18 @@ fn m_077_the_registration_of_a_demo_licence() {
     let servers: Vec<_> = cloud_servers("https://a;ru\r\n\nbroken\nhttps://b;eu\n").collect();
     assert_eq!(servers, [("https://a", "ru"), ("https://b", "eu")]);
 }
+
+#[test]
+fn m_078_answers_to_a_registration_are_told_in_the_words_of_the_settings_page() {
+    let check = |status, answer: &str, text: &str| {
+        let error = registration_key(status, answer.as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), text, "{answer}");
+    };
+    assert_eq!(registration_key(200, br#"{"securityKey":"SEC"}"#), Ok("SEC".to_owned()));
+    check(200, r#"{"status":"error","error":"no licence"}"#, "no licence");
+    check(403, r#"{"error":"forbidden"}"#, "forbidden");
+    check(500, "oops", "Server returned 500 code");
+    check(200, "", "Empty server response");
+    check(200, "<html>", "Could not parse server response. Raw response: <html>");
+    check(200, "{}", "The server did not give a key");
+}

@@ -12,6 +12,8 @@ use super::Build;
 pub(crate) struct Module {
     /// Where its tables are.
     pub(crate) database: DatabaseOptions,
+    /// Whether trusted addresses may call it without a proof.
+    pub(crate) opens_to_trusted: bool,
 }
 
 impl Build<'_> {
@@ -33,6 +35,6 @@ impl Build<'_> {
             let file = data_dir.join("module.db");
             database.address = Secret::new(format!("sqlite:{}", file.display()));
         }
-        Some(Module { database })
+        Some(Module { database, opens_to_trusted: self.layers.flag("module.open_to_trusted") })
     }
 }

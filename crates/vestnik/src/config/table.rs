@@ -294,6 +294,9 @@ settings! {
     "module.database", Kind::Secret, "\"\"",
     "Database of the module: `sqlite:<path>`, `postgres://user:password@host/name` or `mysql://user:password@host/name`. Empty: the file `<data_dir>/module.db`. Until it can be reached the module answers 503 and the queue server works without it.",
     "design.md §4";
+    "module.open_to_trusted", Kind::Flag, "false",
+    "Let programs at addresses of `trusted.allow` call the operations of a back end for the default tenant without a signature or secret; settings are never open. Off, every call needs a proof.",
+    "module.md §21, README D15: a proxy on the same machine that hides its callers would open it to the world";
 
     "log.level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "\"info\"",
     "Least important lines that are written to standard error.",

@@ -4,17 +4,20 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::Context as _;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use vestnik_core::Expiry;
+use vestnik_core::sign::KeyRing;
 use vestnik_hub::Hub;
 use vestnik_server::Door;
-use vestnik_web::{Web, WebOptions};
+use vestnik_web::{Live, Web, WebOptions};
 
 use crate::config::Config;
 
 /// The module, being served.
 pub(super) struct Module {
     door: Door,
+    live: watch::Sender<Live>,
     stopping: CancellationToken,
     thread: JoinHandle<()>,
 }
@@ -24,15 +27,22 @@ impl Module {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(super) fn start(config: &Config, hub: &Arc<Hub>) -> anyhow::Result<Option<Self>> {
+    pub(super) fn start(
+        config: &Config,
+        keys: &KeyRing,
+        hub: &Arc<Hub>,
+    ) -> anyhow::Result<Option<Self>> {
         let Some(module) = &config.module else { return Ok(None) };
         // What SQLite is to make there needs the folder; a failure is told by whoever opens the file.
         if let Err(error) = crate::keygen::make_folder(&config.data_dir) {
             tracing::debug!(%error, "data folder not made");
         }
+        let (live, seen) = watch::channel(Live { keys: keys.clone() });
         let options = WebOptions {
             database: module.database.clone(),
             expiry_max: Expiry::new(config.history.message_ttl.as_secs(), Expiry::MAX),
+            opens_to_trusted: module.opens_to_trusted,
+            live: seen,
         };
         let (door, visits) = Door::new();
         let stopping = CancellationToken::new();
@@ -46,12 +56,17 @@ impl Module {
             .name("module".to_owned())
             .spawn(move || runtime.block_on(Web::run(options, hub, clock, visits, stop)))
             .context("cannot start the module")?;
-        Ok(Some(Self { door, stopping, thread }))
+        Ok(Some(Self { door, live, stopping, thread }))
     }
 
     /// Where its requests go in.
     pub(super) fn door(&self) -> Door {
         self.door.clone()
+    }
+
+    /// Tells it what the queue server has now.
+    pub(super) fn tell(&self, keys: &KeyRing) {
+        self.live.send_modify(|live| live.keys.clone_from(keys));
     }
 
     /// Ends it once what was begun is done. Blocks.

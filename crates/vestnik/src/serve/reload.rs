@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 use vestnik_core::sign::KeyRing;
-use vestnik_server::{Server, Tickets};
+use vestnik_server::Tickets;
 
 use super::Encryption;
 use crate::config::{Acme, Config, KeySource, Sources, Warning};
@@ -119,28 +119,31 @@ impl Reloader {
 
     /// Looks at the files; once changes have settled, puts them in force. After a failure it tries
     /// each time: what is missing may come by itself.
-    pub(super) fn look(&mut self, server: &Server) {
+    pub(super) fn look(&mut self, parts: &super::Parts<'_>) {
         let now = looks(&self.sources, &self.config);
         if now == self.read && self.failure.is_none() {
             self.changing = None;
             return;
         }
         if now == self.read || self.changing.as_ref() == Some(&now) {
-            self.reload(server, "a file has changed");
+            self.reload(parts, "a file has changed");
         } else {
             self.changing = Some(now);
         }
     }
 
     /// Reads everything again and puts it in force. A mistake anywhere changes nothing.
-    pub(super) fn reload(&mut self, server: &Server, cause: &'static str) {
+    pub(super) fn reload(&mut self, parts: &super::Parts<'_>, cause: &'static str) {
         systemd::tell(State::Reloading);
         // Before reading: what changes meanwhile is found by the next look.
         self.read = looks(&self.sources, &self.config);
         self.changing = None;
         match self.load() {
             Ok((Watched { config, read, .. }, options)) => {
-                server.reload(options);
+                if let Some(module) = parts.module {
+                    module.tell(&options.tenant.keys);
+                }
+                parts.server.reload(options);
                 self.failure = None;
                 self.say(&config, cause);
                 (self.set_log_level)(config.log.level);

@@ -21,6 +21,8 @@ mod generation5_tokens;
 mod http2;
 mod long_poll;
 mod module;
+mod module_access;
+mod module_rest;
 mod observe;
 mod original_suite;
 mod overload;

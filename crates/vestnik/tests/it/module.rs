@@ -5,12 +5,53 @@ use serde_json::{Value, json};
 use crate::observe::until;
 use crate::raw::{self, Answer};
 use crate::server::TestServer;
+use crate::sign::sign;
 
-/// Calls an operation of the module with a JSON object.
+/// Calls an operation of the module with a JSON object, signed with the key of the server.
 pub(crate) fn call(server: &TestServer, operation: &str, input: &Value) -> Answer {
-    let headers = &["Content-Type: application/json"];
+    let body = input.to_string();
+    let target = format!("/module/{operation}?signature={}", sign(&body));
+    raw::post(server.address(), &target, &["Content-Type: application/json"], body.as_bytes())
+}
+
+/// Calls an operation with a secret or a token.
+pub(crate) fn call_with(
+    server: &TestServer,
+    bearer: &str,
+    operation: &str,
+    input: &Value,
+) -> Answer {
+    let bearer = format!("Authorization: Bearer {bearer}");
     let target = format!("/module/{operation}");
-    raw::post(server.address(), &target, headers, input.to_string().as_bytes())
+    let body = input.to_string();
+    let headers: &[&str] = &["Content-Type: application/json", &bearer];
+    raw::post(server.address(), &target, headers, body.as_bytes())
+}
+
+/// The result of a call that must succeed.
+pub(crate) fn result(answer: &Answer) -> Value {
+    assert_eq!(answer.status, 200, "{answer:?} {}", answer.text());
+    let mut body: Value = serde_json::from_slice(&answer.body).expect("JSON");
+    body["result"].take()
+}
+
+/// Status and code of a call that must fail.
+pub(crate) fn error(answer: &Answer) -> (u16, String) {
+    let body: Value = serde_json::from_slice(&answer.body).expect("JSON");
+    assert!(body["error_description"].is_string(), "{body}");
+    (answer.status, body["error"].as_str().expect("a code").to_owned())
+}
+
+/// Runs a command on the database of a server; what it printed, without the line's end.
+pub(crate) fn command(server: &TestServer, arguments: &[&str]) -> String {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_vestnik"))
+        .args(arguments)
+        .arg("--data-dir")
+        .arg(server.data())
+        .output()
+        .expect("it is built");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text").trim_end().to_owned()
 }
 
 /// Waits until the module has its database.

@@ -1,0 +1,217 @@
+//! Publishing: `pull.event.add`, `pull.event.addBatch`.
+
+use serde_json::value::RawValue;
+use vestnik_core::publisher::{EVENTS_MAX, ModuleEvent, PublishError};
+
+use super::input::{Input, items_of, number_of, text_of};
+use super::{Call, Field, Kind, Operation, Outcome, RestError, Right};
+use crate::channel::ChannelKind;
+use crate::event::{Event, EventError, Recipient};
+use crate::option::Key;
+use crate::tenant::Tenant;
+
+const FIELDS: &[Field] = &[
+    Field::needed(
+        "recipients",
+        Kind::Any,
+        "An object with `users`, `channels`, `tags` and `shared`; or a list of user ids and channel ids.",
+    ),
+    Field::needed("module_id", Kind::Text, "The module it is of; made lower case."),
+    Field::needed("command", Kind::Text, "What it says."),
+    Field::may("params", Kind::Any, "The details: an object or a list."),
+    Field::may("expiry", Kind::Number, "Seconds it is kept; 86400 unless given."),
+    Field::may("extra", Kind::Object, "More than the usual `extra`; given times are kept."),
+    Field::may("user_params", Kind::Object, "For user ids, what they get beside `params`."),
+    Field::may("dictionary", Kind::Object, "What all users get beside `params`."),
+    Field::may("skip_users", Kind::List, "Users whom a tag does not reach."),
+    Field::may(
+        "groupId",
+        Kind::Text,
+        "Events of one batch with the same value are one: the first.",
+    ),
+    Field::may("channelType", Kind::Text, "Which channel of the users: `private`, or a client id."),
+    Field::may("push", Kind::Object, "A notification for mobile devices."),
+];
+
+pub(crate) const OPERATIONS: &[Operation] = &[
+    Operation {
+        name: "pull.event.add",
+        group: "Events",
+        about: "Publishes an event to users, channels, whoever watches a tag, or everybody.",
+        right: Right::Backend,
+        fields: FIELDS,
+        result: r#"{"const":true}"#,
+        example: r#"{"recipients":{"users":[1,2],"tags":["CRM_DEAL_7"]},"module_id":"crm","command":"dealUpdate","params":{"id":7},"skip_users":[2],"expiry":3600}"#,
+        run: |call| Box::pin(add(call)),
+    },
+    Operation {
+        name: "pull.event.addBatch",
+        group: "Events",
+        about: "Publishes events together; equal ones become one. A mistake of one is its own.",
+        right: Right::Backend,
+        fields: &[Field::needed(
+            "events",
+            Kind::List,
+            "Events with the fields of `pull.event.add`, at most 1000.",
+        )],
+        result: r#"{"type":"array","items":{"oneOf":[{"const":true},{"type":"object","required":["error","error_description"]}]}}"#,
+        example: r#"{"events":[{"recipients":{"users":[1]},"module_id":"im","command":"a"},{"recipients":{"shared":true},"module_id":"im","command":"b"}]}"#,
+        run: |call| Box::pin(add_batch(call)),
+    },
+];
+
+async fn add(call: Call<'_>) -> Outcome {
+    let event = read(call.tenant(), &call.input).await?;
+    let mut results = publish(&call, vec![Ok(event)]).await?;
+    results.pop().unwrap_or(Ok(())).map(|()| "true".to_owned())
+}
+
+async fn add_batch(call: Call<'_>) -> Outcome {
+    let items = call.input.list("events")?.ok_or_else(|| RestError::missing("events"))?;
+    if items.len() > EVENTS_MAX {
+        return Err(EventError::TooMany(items.len()).into());
+    }
+    let mut events = Vec::with_capacity(items.len());
+    for item in items {
+        events.push(match Input::of_json(item.get().as_bytes()) {
+            Ok(input) => read(call.tenant(), &input).await,
+            Err(error) => Err(error.into()),
+        });
+    }
+    let results = publish(&call, events).await?;
+    let results = results.into_iter().map(|result| match result {
+        Ok(()) => "true".to_owned(),
+        Err(error) => error.to_json(),
+    });
+    Ok(format!("[{}]", results.collect::<Vec<_>>().join(",")))
+}
+
+/// Publishes what could be read; the result of each at its place.
+async fn publish(
+    call: &Call<'_>,
+    asked: Vec<Result<Event, RestError>>,
+) -> Result<Vec<Result<(), RestError>>, RestError> {
+    let mut results = Vec::with_capacity(asked.len());
+    let mut events = Vec::with_capacity(asked.len());
+    for event in asked {
+        results.push(event.map(|event| events.push(event)));
+    }
+    let outcomes = send(call, &events).await?;
+    let mut outcomes = outcomes.into_iter();
+    for result in results.iter_mut().filter(|result| result.is_ok()) {
+        *result = outcomes.next().unwrap_or(Ok(()));
+    }
+    Ok(results)
+}
+
+/// Publishes events; the result of each at its place.
+pub(super) async fn send(
+    call: &Call<'_>,
+    events: &[Event],
+) -> Result<Vec<Result<(), RestError>>, RestError> {
+    let prepared = call.tenant().prepare_events(events).await?;
+    let outcomes = publish_prepared(call, &prepared.events).await?;
+    let result = |parts: Result<Vec<usize>, EventError>| {
+        let parts = parts?;
+        let failed = parts.iter().find_map(|part| outcomes.get(*part)?.as_ref().err());
+        failed.map_or(Ok(()), |error| Err(RestError::from(error.clone())))
+    };
+    Ok(prepared.of_asked.into_iter().map(result).collect())
+}
+
+async fn publish_prepared(
+    call: &Call<'_>,
+    events: &[ModuleEvent],
+) -> Result<Vec<Result<(), PublishError>>, RestError> {
+    let mut outcomes = Vec::with_capacity(events.len());
+    if events.is_empty() {
+        return Ok(outcomes);
+    }
+    let server = call.stage.server(call.tenant()).await?;
+    for events in events.chunks(EVENTS_MAX) {
+        outcomes.extend(server.publish(events).await);
+    }
+    Ok(outcomes)
+}
+
+/// The event that an input describes.
+async fn read(tenant: &Tenant, input: &Input) -> Result<Event, RestError> {
+    let has_push = input.raw("push").is_some();
+    let module_id = input.text("module_id")?.unwrap_or_default();
+    let command = input.text("command")?.unwrap_or_default();
+    if module_id.trim().is_empty() || (command.is_empty() && !has_push) {
+        return Err(EventError::Parameters.into());
+    }
+    if has_push {
+        return Err(no_push(tenant).await?);
+    }
+    let mut event = Event::new(recipients(input)?, &module_id, &command);
+    event.params = input.params("params")?;
+    event.expiry_s = input.number("expiry")?;
+    event.extra = input.params("extra")?;
+    event.dictionary = input.params("dictionary")?;
+    event.skip_users = input.numbers("skip_users")?.unwrap_or_default();
+    event.group = input.text("groupId")?.filter(|group| !group.is_empty());
+    if let Some(kind) = input.text("channelType")?.filter(|kind| !kind.is_empty()) {
+        event.kind = ChannelKind::named(&kind)?;
+    }
+    if let Some(own) = input.object("user_params")? {
+        for (user, params) in own.members() {
+            let user = user.parse().map_err(|_| {
+                RestError::argument("user_params", "an object whose names are user ids")
+            })?;
+            let params = crate::event::Params::parse(params.get())?;
+            event.user_params.push((user, params));
+        }
+    }
+    Ok(event)
+}
+
+/// Why nothing is pushed to mobile devices.
+pub(super) async fn no_push(tenant: &Tenant) -> Result<RestError, RestError> {
+    let options = tenant.options("").await?;
+    Ok(if options.text(Key::Push) == "N" {
+        RestError::new(400, "PUSH_DISABLED", "push notifications are off: option `push`")
+    } else {
+        RestError::new(501, "PUSH_UNAVAILABLE", "this server does not push to mobile devices")
+    })
+}
+
+/// Who gets an event: an object of lists, a list, or a single one.
+fn recipients(input: &Input) -> Result<Vec<Recipient>, RestError> {
+    let wrong = || RestError::from(EventError::Recipient);
+    let Some(raw) = input.raw("recipients") else { return Err(wrong()) };
+    let text = text_of(raw).unwrap_or_default();
+    let json = if text.trim_start().starts_with('{') { &text } else { raw.get() };
+    if !json.trim_start().starts_with('{') {
+        let items = items_of(raw).ok_or_else(wrong)?;
+        return items.iter().map(|item| recipient(item)).collect();
+    }
+    let lists = Input::of_json(json.as_bytes()).map_err(|_| wrong())?;
+    let list = |name| lists.list(name).map(Option::unwrap_or_default).map_err(|_| wrong());
+    let mut recipients = Vec::new();
+    for user in list("users")? {
+        let user = number_of(&user).ok_or_else(wrong)?;
+        recipients.push(Recipient::User(user));
+    }
+    for channel in list("channels")? {
+        let channel = text_of(&channel).and_then(|id| id.parse().ok()).ok_or_else(wrong)?;
+        recipients.push(Recipient::Channel(channel));
+    }
+    for tag in list("tags")? {
+        recipients.push(Recipient::Tag(text_of(&tag).ok_or_else(wrong)?));
+    }
+    if lists.switch("shared").map_err(|_| wrong())? == Some(true) {
+        recipients.push(Recipient::Shared);
+    }
+    Ok(recipients)
+}
+
+/// A number is a user; a text of 32 characters a channel, another one a user (M-042).
+fn recipient(raw: &RawValue) -> Result<Recipient, RestError> {
+    let text = text_of(raw).ok_or(EventError::Recipient)?;
+    if raw.get().starts_with('"') {
+        return Ok(Recipient::of_text(&text)?);
+    }
+    text.parse().map(Recipient::User).map_err(|_| EventError::Recipient.into())
+}

@@ -1,0 +1,172 @@
+//! Operations over HTTP: who calls, with what, and the answer (module.md §21).
+
+use std::sync::Arc;
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, ALLOW, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, ORIGIN,
+    RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use http::{Method, StatusCode};
+use vestnik_core::publisher::{BoxFuture, Publisher};
+use vestnik_server::Visit;
+use vestnik_service::Tenant;
+use vestnik_service::rest::{self, Backstage, Batch, Caller, Input, RestError, Right, ServerState};
+
+use crate::answer::{self, Answer};
+use crate::web::Web;
+
+impl Backstage for Web {
+    fn server<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+    ) -> BoxFuture<'a, Result<Arc<dyn Publisher>, RestError>> {
+        Box::pin(async move { Ok(self.publishers.of(tenant.host_id())) })
+    }
+
+    fn server_state(&self, _tenant: &Tenant) -> ServerState {
+        ServerState::default()
+    }
+}
+
+impl Web {
+    /// Serves a request for an operation.
+    pub(crate) async fn operate(&self, visit: &Visit, operation: &str) -> Answer {
+        let mut answer = match *visit.method() {
+            Method::POST => self.post(visit, operation).await,
+            Method::OPTIONS => preflight(),
+            Method::GET if operation == "openapi.json" => {
+                answer::json(StatusCode::OK, rest::document().to_string())
+            }
+            _ => {
+                let text = "operations are called with POST";
+                let mut answer =
+                    answer::error(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", text);
+                answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST, OPTIONS"));
+                answer
+            }
+        };
+        // Whoever calls proves who that is in the call itself, never with what a browser adds by itself; so
+        // pages of any origin may read the answer.
+        let everybody = HeaderValue::from_static("*");
+        answer.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, everybody);
+        answer
+    }
+
+    async fn post(&self, visit: &Visit, operation: &str) -> Answer {
+        match self.result(visit, operation).await {
+            Ok(result) => answer::json(StatusCode::OK, format!(r#"{{"result":{result}}}"#)),
+            Err(error) => refusal(&error),
+        }
+    }
+
+    async fn result(&self, visit: &Visit, operation: &str) -> Result<String, RestError> {
+        let caller = self.caller(visit).await?;
+        let body = visit.body();
+        let is_batch =
+            operation.eq_ignore_ascii_case("batch") || operation.eq_ignore_ascii_case("batch.json");
+        if is_batch && body.trim_ascii_start().starts_with(b"[") {
+            return Ok(Batch::of_list(body)?.run(&caller, self).await);
+        }
+        let input = if is_form(visit) { Input::of_form(body) } else { Input::of_json(body) }?;
+        if is_batch {
+            return Ok(Batch::read(&input)?.run(&caller, self).await);
+        }
+        rest::call(&caller, self, operation, input).await
+    }
+
+    /// Who calls: a secret or a token in `Authorization`, a signature over the body, or, if that was
+    /// opened, the address.
+    async fn caller(&self, visit: &Visit) -> Result<Caller, RestError> {
+        let (host_id, signature) = visit.site_credentials();
+        let mut caller = if let Some(value) = visit.headers().get(AUTHORIZATION) {
+            let bearer = value.to_str().ok().and_then(bearer);
+            let bearer = bearer.ok_or_else(RestError::unauthorised)?;
+            let caller = self.service.bearer(bearer).await?;
+            let caller = caller.ok_or_else(RestError::unauthorised)?;
+            if !host_id.is_empty() && host_id != caller.tenant.host_id() {
+                return Err(RestError::unauthorised());
+            }
+            caller
+        } else if !host_id.is_empty() || visit.has_signature() {
+            let signature = signature.ok_or_else(RestError::unauthorised)?;
+            let tenant = if host_id.is_empty() {
+                Some(self.service.default_tenant().await?)
+            } else {
+                self.service.tenant(&host_id).await?
+            };
+            let tenant = tenant.ok_or_else(RestError::unauthorised)?;
+            let keys = self.options.live.borrow().keys.clone();
+            if !tenant.is_signed(visit.body(), &signature, &keys).await? {
+                return Err(RestError::unauthorised());
+            }
+            // It does not say which operation it is for, so it opens nothing that changes settings.
+            Caller { tenant, right: Right::Backend, user: None, host: String::new() }
+        } else if self.options.opens_to_trusted && visit.is_trusted() && !is_of_browser(visit) {
+            let tenant = self.service.default_tenant().await?;
+            Caller { tenant, right: Right::Backend, user: None, host: String::new() }
+        } else {
+            return Err(RestError::unauthorised());
+        };
+        caller.host = host_name(visit);
+        Ok(caller)
+    }
+}
+
+/// The text behind `Bearer`.
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, text) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| text.trim())
+}
+
+/// Whether a page in a browser sends it: its user may sit at a trusted address and know nothing of it.
+fn is_of_browser(visit: &Visit) -> bool {
+    let headers = visit.headers();
+    headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site")
+}
+
+fn is_form(visit: &Visit) -> bool {
+    let kind = visit.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default();
+    kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
+}
+
+/// The host that the request names, without its port.
+fn host_name(visit: &Visit) -> String {
+    let host = visit.headers().get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let end = if host.starts_with('[') {
+        host.find(']').map_or(host.len(), |at| at + 1)
+    } else {
+        host.find(':').unwrap_or(host.len())
+    };
+    let is_plain = |it: char| it.is_ascii_alphanumeric() || "-._:[]".contains(it);
+    host[..end].chars().filter(|it| is_plain(*it)).collect()
+}
+
+/// An error of an operation.
+fn refusal(error: &RestError) -> Answer {
+    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut answer = answer::error(status, &error.code, &error.text);
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE => {
+            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        StatusCode::UNAUTHORIZED => {
+            answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        _ => {}
+    }
+    answer
+}
+
+/// What a browser asks before it sends a call of another origin.
+fn preflight() -> Answer {
+    let mut answer = Answer::default();
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    let headers = answer.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST"));
+    let allowed = HeaderValue::from_static("authorization, content-type");
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    answer
+}
