@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod bitrix;
 mod channel;
 mod config;
 mod cost;
+mod database_server;
 mod databases;
 mod event;
 mod fixture;
