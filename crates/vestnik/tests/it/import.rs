@@ -38,15 +38,16 @@ fn runtime() -> tokio::runtime::Runtime {
 fn a_dry_run_tells_and_changes_nothing_and_a_second_run_finds_nothing_to_do() {
     let runtime = runtime();
     let Some((server, admin)) = runtime.block_on(postgres()) else { return };
-    server.script("postgres", SITE);
+    server.script("postgres", "CREATE DATABASE site;");
+    server.script("site", SITE);
     let data = tempfile::tempdir().expect("a folder");
     // The address of the database, and an option, are in the site's own file.
-    let address = admin.address.expose();
+    let address = admin.address.expose().replace("/postgres", "/site");
     let host = address.split(['@', '/']).nth(3).expect("a host").replace("%2F", "/");
     let settings = data.path().join("settings.php");
     let text = format!(
         "<?php return ['connections' => ['value' => ['default' => ['className' => 'PgsqlConnection', 'host' => '{host}', \
-         'database' => 'postgres', 'login' => 'test', 'password' => '']]], 'pull' => ['value' => ['push' => 'Y']]];"
+         'database' => 'site', 'login' => 'test', 'password' => '']]], 'pull' => ['value' => ['push' => 'Y']]];"
     );
     std::fs::write(&settings, text).expect("written");
     let settings = settings.to_str().expect("text");
@@ -74,7 +75,7 @@ fn a_dry_run_tells_and_changes_nothing_and_a_second_run_finds_nothing_to_do() {
         assert_eq!(counts(&report, "channels"), ["2", "0", "0", "1", "0", "1"]);
     }
     // What was taken over under a name of its own stays where it is.
-    let (code, report, _) = import(&home, &["--from", address, "--host-id", "other"]);
+    let (code, report, _) = import(&home, &["--from", &address, "--host-id", "other"]);
     assert!(code == Some(0) && report.contains("the tenant other (new)"), "{report}");
 }
 
