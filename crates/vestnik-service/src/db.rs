@@ -300,6 +300,23 @@ impl Database {
         })
     }
 
+    /// Fails when SQLite, without statistics as it is here, would look through a whole table.
+    #[cfg(test)]
+    pub(crate) async fn assert_indexed(&self, statement: &Statement, values: &[Value<'_>]) {
+        let sql = format!("EXPLAIN QUERY PLAN {}", statement.text(self.dialect(), values));
+        let Pool::Sqlite(pool) = &self.pool else { panic!("SQLite explains") };
+        let rows = bound!(&sql, values).fetch_all(pool).await.expect("it explains");
+        let steps: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+        let is_slow = |step: &String| {
+            let is_ours = step.contains("b_pull") || step.contains("vestnik");
+            // By the tenant alone is everything of a tenant.
+            is_ours && (step.starts_with("SCAN") || step.ends_with("(TENANT_ID=?)"))
+        };
+        assert!(!steps.iter().any(is_slow), "{sql}\n{steps:#?}");
+        let sorts = steps.iter().any(|step| step.contains("TEMP B-TREE FOR ORDER BY"));
+        assert!(!sorts || !sql.contains("LIMIT"), "all is sorted for some: {sql}\n{steps:#?}");
+    }
+
     /// Begins a transaction; it is undone unless it is committed.
     ///
     /// # Errors

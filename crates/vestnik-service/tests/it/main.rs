@@ -11,5 +11,6 @@ mod databases;
 mod event;
 mod fixture;
 mod option;
+mod scale;
 mod site;
 mod watch;
