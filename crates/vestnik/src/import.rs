@@ -54,7 +54,7 @@ pub(crate) struct BitrixDbArgs {
     overwrite: bool,
     /// The tenant it all goes to; without it the one with the site's own host_id.
     #[arg(long, value_name = "HOST_ID")]
-    host_id: Option<String>,
+    tenant: Option<String>,
     /// The zone that the site writes its times in, for example +03:00; without it the database server's own.
     #[arg(long, value_name = "ZONE")]
     time_zone: Option<String>,
@@ -176,7 +176,7 @@ async fn import(
     // The notices are of no use here: whoever serves this database publishes its own.
     let (service, _notices) = opened.map_err(|error| explained(ImportError::Tenant(error)))?;
     let options = ImportOptions {
-        host_id: args.host_id.clone(),
+        host_id: args.tenant.clone(),
         files,
         overwrite: args.overwrite,
         dry_run: args.dry_run,

@@ -75,7 +75,7 @@ fn a_dry_run_tells_and_changes_nothing_and_a_second_run_finds_nothing_to_do() {
         assert_eq!(counts(&report, "channels"), ["2", "0", "0", "1", "0", "1"]);
     }
     // What was taken over under a name of its own stays where it is.
-    let (code, report, _) = import(&home, &["--from", &address, "--host-id", "other"]);
+    let (code, report, _) = import(&home, &["--from", &address, "--tenant", "other"]);
     assert!(code == Some(0) && report.contains("the tenant other (new)"), "{report}");
 }
 
