@@ -699,3 +699,30 @@ fn random_id() -> Result<ChannelId, ChannelError> {
     getrandom::fill(&mut bytes).map_err(|_| ChannelError::Random)?;
     Ok(ChannelId::from_bytes(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::{Database, DatabaseOptions};
+
+    #[tokio::test]
+    async fn every_statement_finds_its_rows_by_an_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("module.db");
+        let options = DatabaseOptions::new(format!("sqlite:{}", file.display()));
+        let database = Database::open(&options).await.unwrap();
+        let (one, text, users) = (Value::Int(1), Value::Text("a"), Value::Ints(&[1, 2]));
+        for (statement, values) in [
+            (&FIND, &[one, one, text][..]),
+            (&FIND_MANY, &[one, text, users]),
+            (&INACTIVE_MANY, &[one, users]),
+            (&RENEW, &[text, text, one, one, one, text]),
+            (&DELETE, &[one, one, text, text]),
+            (&FIND_BY_ID, &[one, text]),
+            (&OLD, &[one, one, one]),
+            (&IS_INACTIVE, &[one, one]),
+        ] {
+            database.assert_indexed(statement, values).await;
+        }
+    }
+}

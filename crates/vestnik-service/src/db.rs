@@ -4,8 +4,10 @@
 //! Moments are whole unix seconds here and `datetime` columns there; which clock the columns show
 //! is the time zone of the session (UTC unless [`Database::open`] is told otherwise).
 
+mod foreign;
 mod migration;
 mod statement;
+mod trouble;
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -20,7 +22,9 @@ use sqlx::sqlite::{
 };
 use sqlx::{Column, MySql, Postgres, Row as _, Sqlite, TypeInfo, ValueRef};
 
+pub use migration::Tables;
 pub use statement::{Statement, Value};
+pub use trouble::Trouble;
 
 /// Which SQL is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,22 +177,37 @@ impl Row {
     }
 }
 
+/// A query with one more value. Rows are bound value by value, so a row of rows is nothing.
+macro_rules! bind_plain {
+    ($query:expr, $value:expr) => {
+        match $value {
+            Value::Int(value) => $query.bind(*value),
+            Value::OptionalInt(value) => $query.bind(*value),
+            Value::Text(value) => $query.bind(*value),
+            Value::OptionalText(value) => $query.bind(*value),
+            Value::Ints(_) | Value::Texts(_) | Value::Pairs(_) | Value::Rows(_) => $query,
+        }
+    };
+}
+
 /// A query with its values.
 macro_rules! bound {
     ($sql:expr, $values:expr) => {{
         let mut query = sqlx::query($sql);
         for value in $values {
             query = match value {
-                Value::Int(value) => query.bind(*value),
-                Value::OptionalInt(value) => query.bind(*value),
-                Value::Text(value) => query.bind(*value),
-                Value::OptionalText(value) => query.bind(*value),
                 Value::Ints(values) => {
                     statement::padded(values).fold(query, |query, value| query.bind(*value))
                 }
                 Value::Texts(values) => {
                     statement::padded(values).fold(query, |query, value| query.bind(*value))
                 }
+                Value::Pairs(pairs) => statement::padded(pairs)
+                    .fold(query, |query, (number, text)| query.bind(*number).bind(*text)),
+                Value::Rows(rows) => {
+                    rows.iter().flatten().fold(query, |query, value| bind_plain!(query, value))
+                }
+                plain => bind_plain!(query, plain),
             };
         }
         query
@@ -214,12 +233,17 @@ impl Database {
     /// # Errors
     /// When the database cannot be reached or its tables are of a newer version.
     pub async fn open(options: &DatabaseOptions) -> Result<Self, DatabaseError> {
+        let database = Self::connected(options).await?;
+        migration::run(&database).await?;
+        Ok(database)
+    }
+
+    /// Connects, whatever tables there are.
+    async fn connected(options: &DatabaseOptions) -> Result<Self, DatabaseError> {
         let pool = connect(options).await?;
         let places = usize::try_from(options.connections_max / 2).unwrap_or(1).max(1);
         let lock_places = Arc::new(tokio::sync::Semaphore::new(places));
-        let database = Self { pool, locks: Arc::default(), lock_places };
-        migration::run(&database).await?;
-        Ok(database)
+        Ok(Self { pool, locks: Arc::default(), lock_places })
     }
 
     /// The dialect spoken.
@@ -274,6 +298,23 @@ impl Database {
             Pool::Postgres(pool) => execute!(sql, values, pool),
             Pool::MySql(pool) => execute!(sql, values, pool),
         })
+    }
+
+    /// Fails when SQLite, without statistics as it is here, would look through a whole table.
+    #[cfg(test)]
+    pub(crate) async fn assert_indexed(&self, statement: &Statement, values: &[Value<'_>]) {
+        let sql = format!("EXPLAIN QUERY PLAN {}", statement.text(self.dialect(), values));
+        let Pool::Sqlite(pool) = &self.pool else { panic!("SQLite explains") };
+        let rows = bound!(&sql, values).fetch_all(pool).await.expect("it explains");
+        let steps: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+        let is_slow = |step: &String| {
+            let is_ours = step.contains("b_pull") || step.contains("vestnik");
+            // By the tenant alone is everything of a tenant.
+            is_ours && (step.starts_with("SCAN") || step.ends_with("(TENANT_ID=?)"))
+        };
+        assert!(!steps.iter().any(is_slow), "{sql}\n{steps:#?}");
+        let sorts = steps.iter().any(|step| step.contains("TEMP B-TREE FOR ORDER BY"));
+        assert!(!sorts || !sql.contains("LIMIT"), "all is sorted for some: {sql}\n{steps:#?}");
     }
 
     /// Begins a transaction; it is undone unless it is committed.

@@ -7,6 +7,7 @@
 //! of the wire formats of queue servers or of the hub: what is to be published comes out as [`Notice`]s.
 
 pub mod access;
+pub mod bitrix;
 mod cache;
 pub mod channel;
 pub mod config;

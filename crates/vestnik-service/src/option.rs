@@ -144,7 +144,10 @@ impl Key {
                 wrong("`personal` or `shared`")
             }
             Kind::Algorithm => Ok(value.parse::<Algorithm>().map(drop)?),
-            Kind::Sites => Ok(php::unserialize(value).map(drop)?),
+            Kind::Sites => match php::unserialize(value)? {
+                php::Value::Array(_) => Ok(()),
+                _ => wrong("a serialized array"),
+            },
             Kind::Number(min, max) => match value.parse::<i64>() {
                 Ok(number) if (min..=max).contains(&number) => Ok(()),
                 _ => Err(OptionError::Value {

@@ -218,3 +218,29 @@ impl Service {
         Ok(removed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::{Database, DatabaseOptions};
+
+    #[tokio::test]
+    async fn every_statement_finds_its_rows_by_an_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("module.db");
+        let options = DatabaseOptions::new(format!("sqlite:{}", file.display()));
+        let database = Database::open(&options).await.unwrap();
+        let (one, tags) = (Value::Int(1), Value::Texts(&["a", "b"]));
+        for (statement, values) in [
+            (&PRESENT, &[one, one, tags][..]),
+            (&REFRESH, &[one, one, one, tags]),
+            (&DELETE, &[one, one, tags]),
+            (&DELETE_ALL, &[one, one]),
+            (&USERS, &[one, tags]),
+            (&STALE, &[one, one]),
+            (&DELETE_STALE, &[Value::Ints(&[1, 2]), one]),
+        ] {
+            database.assert_indexed(statement, values).await;
+        }
+    }
+}

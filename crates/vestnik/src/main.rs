@@ -8,6 +8,7 @@ mod client;
 mod config;
 mod conformance;
 mod failure;
+mod import;
 mod keygen;
 mod listen;
 mod publish;
@@ -48,6 +49,8 @@ enum Command {
     BenchFloor(bench::floor::FloorArgs),
     /// Say what a configuration means.
     Check(check::CheckArgs),
+    /// Take over the data of another installation into the module's tables.
+    Import(import::ImportArgs),
     /// Make a signature key.
     Keygen(keygen::KeygenArgs),
     /// Sign channel ids as a site does.
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::BenchFloor(args) => bench::floor::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Sign(args) => sign::run(&args),
         Command::Secret(args) => back_end::secret(&args),

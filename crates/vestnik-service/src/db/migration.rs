@@ -25,6 +25,47 @@ static NEWEST: Statement = Statement::new("SELECT MAX(VERSION) FROM vestnik_migr
 static DONE: Statement =
     Statement::new("INSERT INTO vestnik_migration (VERSION, NAME) VALUES (?, ?)");
 
+/// What is there of our tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tables {
+    /// Nothing.
+    None,
+    /// The tables of this version of the program.
+    Current,
+    /// Those of an older one.
+    Older,
+}
+
+impl Tables {
+    /// Looks at a database without changing anything in it.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or its tables are of a newer version.
+    pub async fn at(options: &super::DatabaseOptions) -> Result<Self, DatabaseError> {
+        if options.address.expose().starts_with("sqlite:") {
+            let connect = options.address.expose().parse::<sqlx::sqlite::SqliteConnectOptions>()?;
+            if !connect.get_filename().exists() {
+                return Ok(Self::None);
+            }
+        }
+        let database = Database::connected(options).await?;
+        let version = match database.fetch(&NEWEST, &[]).await {
+            Ok(rows) => rows.first().map_or(Ok(None), |row| row.optional_int(0))?,
+            // SQLite has no code of its own for it.
+            Err(DatabaseError::Failed(sqlx::Error::Database(_))) => None,
+            Err(error) => return Err(error),
+        };
+        database.close().await;
+        let known = MIGRATIONS.len() as i64;
+        match version {
+            None | Some(0) => Ok(Self::None),
+            Some(found) if found > known => Err(DatabaseError::Newer { found, known }),
+            Some(found) if found < known => Ok(Self::Older),
+            Some(_) => Ok(Self::Current),
+        }
+    }
+}
+
 /// Runs what was not run yet; processes that start together take turns.
 pub(super) async fn run(database: &Database) -> Result<(), DatabaseError> {
     let Some(guard) = database.lock(LOCK, LOCK_WAIT).await? else {
@@ -108,7 +149,7 @@ fn is_existing_index(error: &DatabaseError) -> bool {
 }
 
 impl Dialect {
-    fn of(error: &dyn sqlx::error::DatabaseError) -> Option<Self> {
+    pub(super) fn of(error: &dyn sqlx::error::DatabaseError) -> Option<Self> {
         if error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {
             Some(Self::Sqlite)
         } else if error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() {

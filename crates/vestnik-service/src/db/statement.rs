@@ -14,6 +14,8 @@ use super::Dialect;
 /// | `{at}` | the next value, unix seconds, as a `datetime` |
 /// | `{time COLUMN}` | a `datetime` column as unix seconds |
 /// | `{list}` | the next value, [`Value::Ints`] or [`Value::Texts`], in parentheses |
+/// | `{pairs}` | the next value, [`Value::Pairs`], for `(a, b) IN {pairs}` |
+/// | `{rows ?, at, …}` | the next value, [`Value::Rows`], behind `VALUES`; what each column takes |
 /// | `{update KEY, … : COLUMN, …}` | behind an insert: where the keys exist, set the columns instead |
 /// | `{ignore KEY, …}` | behind an insert: where the keys exist, do nothing |
 /// | `{for update}` | rows read stay locked until the transaction ends |
@@ -23,7 +25,7 @@ use super::Dialect;
 /// Braces and question marks stand nowhere else.
 #[derive(Debug)]
 pub struct Statement {
-    template: &'static str,
+    template: Cow<'static, str>,
     rendered: [OnceLock<String>; 3],
 }
 
@@ -42,6 +44,15 @@ pub enum Value<'a> {
     Ints(&'a [i64]),
     /// Texts for `{list}`; not empty.
     Texts(&'a [&'a str]),
+    /// Pairs for `{pairs}`; not empty.
+    Pairs(&'a [(i64, &'a str)]),
+    /// Rows for `{rows …}`, all of its width; not empty.
+    Rows(&'a [Vec<Value<'a>>]),
+}
+
+/// Whether a value decides what the text of its statement looks like.
+const fn is_list(value: &Value<'_>) -> bool {
+    matches!(value, Value::Ints(_) | Value::Texts(_) | Value::Pairs(_) | Value::Rows(_))
 }
 
 /// What is bound for a list: filled up to a power of two with its last item, so that there are few
@@ -55,17 +66,22 @@ impl Statement {
     /// The statement with this template.
     #[must_use]
     pub const fn new(template: &'static str) -> Self {
-        Self { template, rendered: [const { OnceLock::new() }; 3] }
+        Self { template: Cow::Borrowed(template), rendered: [const { OnceLock::new() }; 3] }
+    }
+
+    /// A statement whose parts are known only at run time. Nothing that came from outside the program may be
+    /// in it.
+    pub(crate) const fn written(template: String) -> Self {
+        Self { template: Cow::Owned(template), rendered: [const { OnceLock::new() }; 3] }
     }
 
     /// Its text for `dialect`.
     pub(super) fn text(&self, dialect: Dialect, values: &[Value<'_>]) -> Cow<'_, str> {
-        let has_list = values.iter().any(|it| matches!(it, Value::Ints(_) | Value::Texts(_)));
-        if has_list {
-            return Cow::Owned(render(self.template, dialect, values));
+        if values.iter().any(is_list) {
+            return Cow::Owned(render(&self.template, dialect, values));
         }
         let slot = &self.rendered[dialect as usize];
-        Cow::Borrowed(slot.get_or_init(|| render(self.template, dialect, values)))
+        Cow::Borrowed(slot.get_or_init(|| render(&self.template, dialect, values)))
     }
 }
 
@@ -95,14 +111,7 @@ pub(super) fn render(template: &str, dialect: Dialect, values: &[Value<'_>]) -> 
         match inside {
             "at" => {
                 value += 1;
-                let (before, after) = match dialect {
-                    Dialect::Sqlite => ("", ""),
-                    Dialect::Postgres => ("CAST(to_timestamp(", ") AS timestamp)"),
-                    Dialect::MySql => ("FROM_UNIXTIME(", ")"),
-                };
-                sql.push_str(before);
-                next(&mut sql);
-                sql.push_str(after);
+                moment(&mut sql, dialect, &mut next);
             }
             "list" => {
                 let length = match values.get(value) {
@@ -120,11 +129,76 @@ pub(super) fn render(template: &str, dialect: Dialect, values: &[Value<'_>]) -> 
                 }
                 sql.push(')');
             }
-            _ => sql.push_str(&token(inside, dialect)),
+            "pairs" => {
+                let length = match values.get(value) {
+                    Some(Value::Pairs(values)) => values.len(),
+                    _ => 0,
+                };
+                value += 1;
+                let (before, left, middle) = match dialect {
+                    Dialect::Sqlite => ("(VALUES ", "(", ","),
+                    Dialect::Postgres => ("(VALUES ", "(CAST(", " AS bigint),"),
+                    Dialect::MySql => ("(", "(", ","),
+                };
+                sql.push_str(before);
+                for index in 0..length.next_power_of_two() {
+                    sql.push_str(if index > 0 { "," } else { "" });
+                    sql.push_str(left);
+                    next(&mut sql);
+                    sql.push_str(middle);
+                    next(&mut sql);
+                    sql.push(')');
+                }
+                sql.push(')');
+            }
+            _ => match inside.strip_prefix("rows ") {
+                Some(columns) => {
+                    let length = match values.get(value) {
+                        Some(Value::Rows(rows)) => rows.len(),
+                        _ => 0,
+                    };
+                    value += 1;
+                    rows(&mut sql, dialect, columns, length, &mut next);
+                }
+                None => sql.push_str(&token(inside, dialect)),
+            },
         }
     }
     sql.push_str(rest);
     sql
+}
+
+/// A placeholder for unix seconds.
+fn moment(sql: &mut String, dialect: Dialect, next: &mut impl FnMut(&mut String)) {
+    let (before, after) = match dialect {
+        Dialect::Sqlite => ("", ""),
+        Dialect::Postgres => ("CAST(to_timestamp(", ") AS timestamp)"),
+        Dialect::MySql => ("FROM_UNIXTIME(", ")"),
+    };
+    sql.push_str(before);
+    next(sql);
+    sql.push_str(after);
+}
+
+/// Placeholders for `length` rows of `columns`.
+fn rows(
+    sql: &mut String,
+    dialect: Dialect,
+    columns: &str,
+    length: usize,
+    next: &mut impl FnMut(&mut String),
+) {
+    for row in 0..length {
+        sql.push_str(if row > 0 { ",(" } else { "(" });
+        for (index, column) in columns.split(',').enumerate() {
+            sql.push_str(if index > 0 { "," } else { "" });
+            match column.trim() {
+                "at" => moment(sql, dialect, next),
+                _ => next(sql),
+            }
+        }
+        sql.push(')');
+    }
 }
 
 /// What a token without a value stands for.
@@ -202,6 +276,23 @@ mod tests {
             Dialect::MySql,
             "INSERT INTO t (a, b, c) VALUES (?, FROM_UNIXTIME(?), ?) ON DUPLICATE KEY UPDATE c = VALUES(c)",
         );
+    }
+
+    #[test]
+    fn pairs_and_rows_are_written_out() {
+        let pairs = [Value::Pairs(&[(1, "a"), (2, "b"), (3, "c")])];
+        let check = |dialect, expected: &str| {
+            assert_eq!(
+                render("(a, b) IN {pairs}", dialect, &pairs),
+                format!("(a, b) IN {expected}")
+            );
+        };
+        check(Dialect::Sqlite, "(VALUES (?,?),(?,?),(?,?),(?,?))");
+        check(Dialect::MySql, "((?,?),(?,?),(?,?),(?,?))");
+        let rows = vec![vec![Value::Int(1), Value::Int(2)], vec![Value::Int(3), Value::Int(4)]];
+        let sql = render("VALUES {rows ?, at} x ?", Dialect::Postgres, &[Value::Rows(&rows)]);
+        let at = |place: usize| format!("CAST(to_timestamp(${place}) AS timestamp)");
+        assert_eq!(sql, format!("VALUES ($1,{}),($3,{}) x $5", at(2), at(4)));
     }
 
     #[test]

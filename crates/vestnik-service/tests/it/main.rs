@@ -2,12 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod bitrix;
 mod channel;
 mod config;
 mod cost;
+mod database_server;
 mod databases;
 mod event;
 mod fixture;
 mod option;
+mod scale;
 mod site;
 mod watch;

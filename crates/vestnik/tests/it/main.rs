@@ -7,6 +7,8 @@ mod chaos;
 mod clients;
 mod command_line;
 mod conformance;
+#[path = "../../../vestnik-service/tests/it/database_server.rs"]
+mod database_server;
 mod delivery;
 mod formats;
 mod generation5;
@@ -19,6 +21,7 @@ mod generation5_rpc;
 mod generation5_sdk;
 mod generation5_tokens;
 mod http2;
+mod import;
 mod long_poll;
 mod module;
 mod module_access;

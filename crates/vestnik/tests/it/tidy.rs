@@ -331,14 +331,19 @@ fn commands_and_flags_that_the_documents_show_exist() {
         for line in code(&read(page)) {
             // Behind each `vestnik ` stands a command, as far as it is one word in small letters.
             for call in line.split("vestnik ").skip(1) {
-                let mut words = call.split_whitespace();
+                let mut words = call.split_whitespace().peekable();
                 let word = words.next().unwrap_or_default();
                 if word.is_empty() || !word.bytes().all(|byte| byte.is_ascii_lowercase()) {
                     continue;
                 }
                 let page = page.display();
                 assert!(commands.contains(word), "{page}: there is no `vestnik {word}`: {line}");
-                let help = help(&[word]);
+                let mut command = vec![word];
+                // Some commands have commands of their own.
+                if help(&command).contains("Commands:") {
+                    command.extend(words.next_if(|next| !next.starts_with("--")));
+                }
+                let help = help(&command);
                 for flag in words.filter_map(|word| word.strip_prefix("--")) {
                     let flag = flag.split(['=', '"', ')', '`', ',', ';', ']']).next();
                     let flag = format!("--{}", flag.expect("a first part"));
