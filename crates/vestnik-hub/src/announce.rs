@@ -312,9 +312,9 @@ impl Announcer {
         }
     }
 
-    /// Notes a change for other nodes. Users are not noted: [`Presence`] knows when they are gone.
+    /// Notes a change for other nodes. Only channels: of users [`Presence`] knows when they are gone.
     fn note(&self, stripe: &mut Stripe, receiver: Receiver, came: u32) {
-        if !self.notes_changes.load(Ordering::Relaxed) || matches!(receiver, Receiver::User(_)) {
+        if !self.notes_changes.load(Ordering::Relaxed) || receiver.channel().is_none() {
             return;
         }
         if stripe.changed.len() >= Self::CHANGES_MAX / STRIPES {
@@ -357,12 +357,12 @@ impl Announcer {
         self.is_behind.swap(false, Ordering::Relaxed)
     }
 
-    /// Everybody in one part of the directory, users aside, as a change to be told.
+    /// Every channel in one part of the directory, as a change to be told.
     #[must_use]
     pub fn part(&self, part: usize) -> Vec<Change> {
         let Some(stripe) = self.stripes.get(part) else { return Vec::new() };
         let stripe = lock(stripe);
-        let all = stripe.listeners.iter().filter(|(it, _)| !matches!(it, Receiver::User(_)));
+        let all = stripe.listeners.iter().filter(|(it, _)| it.channel().is_some());
         let change = |(receiver, listeners): (&Receiver, &Listeners)| Change {
             receiver: *receiver,
             counted: Some(listeners.counted),

@@ -30,7 +30,10 @@ use vestnik_core::{Clock, Draft, Envelope, MessageId, Receiver};
 pub use disk::fuzzing;
 pub use disk::{Disk, DiskOptions, OpenError, ReplayRead, Sync};
 pub use memory::Memory;
-pub use redis::{Access, Address, Layout, Redis, RedisOptions, RedisRead, RedisTls, Topology};
+pub use redis::{
+    Access, Address, Layout, MigrateError, Migrated, Migration, Redis, RedisOptions, RedisRead,
+    RedisTls, Topology,
+};
 
 use crate::announce::Announcer;
 

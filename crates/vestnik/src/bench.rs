@@ -7,6 +7,7 @@ mod hardship;
 mod link;
 mod process;
 mod publisher;
+mod redis;
 mod report;
 mod swarm;
 
@@ -49,6 +50,8 @@ pub(crate) enum Part {
     Tls,
     /// Connections come and go for a long time: whether memory grows. Only when asked for.
     Soak,
+    /// A publish through Redis, and the commands of Push server 2.0 for it. Needs `--redis`.
+    Redis,
 }
 
 /// Arguments of `vestnik bench`.
@@ -93,11 +96,20 @@ pub(crate) struct BenchArgs {
     /// Setting of the server that is started, for example history.engine=memory; may be repeated.
     #[arg(long, value_name = "OPTION=VALUE", conflicts_with = "subscribe")]
     set: Vec<String>,
+    /// A Redis server for the part `redis`, without TLS and password. Some keys are left in it, which
+    /// expire.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "subscribe")]
+    redis: Option<String>,
 }
 
 impl BenchArgs {
     fn measures(&self, part: Part) -> bool {
-        (self.only.is_empty() && part != Part::Soak) || self.only.contains(&part)
+        let is_usual = match part {
+            Part::Soak => false,
+            Part::Redis => self.redis.is_some(),
+            _ => true,
+        };
+        (self.only.is_empty() && is_usual) || self.only.contains(&part)
     }
 
     fn target(&self) -> anyhow::Result<Target> {
@@ -146,6 +158,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
             Part::SlowReader,
             Part::Tls,
             Part::Soak,
+            Part::Redis,
         ];
         let progress = progress(round, args.repeat, parts.len());
         for part in parts {
@@ -163,6 +176,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
                     Part::SlowReader => bench.slow_reader(),
                     Part::Tls => bench.tls(args),
                     Part::Soak => bench.soak(Duration::from_secs(args.soak)),
+                    Part::Redis => through_redis(args),
                 };
                 merge(&mut figures, measured.with_context(|| format!("measuring {part:?}"))?);
             }
@@ -176,6 +190,20 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         return Err(Failure::new("a goal was missed", "run it again on a quiet machine").into());
     }
     Ok(())
+}
+
+/// A server of its own, whose history is in Redis.
+fn through_redis(args: &BenchArgs) -> anyhow::Result<Vec<Figure>> {
+    let Some(address) = &args.redis else {
+        return Err(Failure::new(
+            "there is no Redis to measure with",
+            "start one and name it with --redis 127.0.0.1:6379",
+        )
+        .into());
+    };
+    let place = format!("redis.address={address}");
+    let target = Target::start(&["history.engine=redis", &place, "redis.prefix=vestnik-bench"])?;
+    Run::new(&target, args.key(), args.generation(), 1, args.bytes)?.through_redis(address)
 }
 
 fn merge(figures: &mut Vec<Figure>, measured: Vec<Figure>) {

@@ -11,6 +11,7 @@ mod failure;
 mod import;
 mod keygen;
 mod listen;
+mod migrate;
 mod publish;
 mod serve;
 mod sign;
@@ -42,6 +43,8 @@ enum Command {
     Listen(listen::ListenArgs),
     /// Show how a server does, or all nodes of it.
     Stats(stats::StatsArgs),
+    /// Copy the history in Redis from one layout of keys to the other.
+    Migrate(Box<migrate::MigrateArgs>),
     /// Measure what a server costs.
     Bench(bench::BenchArgs),
     /// The bare loop that the benchmark compares with.
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Command::Publish(args) => publish::run(&args),
         Command::Listen(args) => listen::run(&args),
         Command::Stats(args) => stats::run(&args),
+        Command::Migrate(args) => migrate::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BenchFloor(args) => bench::floor::run(&args),
         Command::Check(args) => check::run(&args),

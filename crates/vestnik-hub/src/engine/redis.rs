@@ -11,6 +11,7 @@
 
 mod catch_up;
 mod link;
+mod migrate;
 mod record;
 mod roster;
 
@@ -25,6 +26,7 @@ use vestnik_core::metric::{Metric, Metrics};
 use vestnik_core::{Clock, Draft, Envelope, MessageId, Receiver};
 
 pub use link::{Access, Address, RedisTls, Topology};
+pub use migrate::{MigrateError, Migrated, Migration};
 
 use super::{Batch, EngineError, HistoryLimits, IfUnstored, NodeFacts, Replay, Ticket};
 use crate::announce::Announcer;

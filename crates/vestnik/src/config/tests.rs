@@ -534,6 +534,28 @@ fn an_imported_file_that_says_where_redis_is_uses_it_and_one_that_does_not_keeps
 }
 
 #[test]
+fn every_change_of_redis_waits_for_the_next_start_and_is_named() {
+    let with = |section: &str| {
+        Case::new()
+            .file("a.toml", &format!("[history]\nengine = \"redis\"\n[redis]\n{section}"))
+            .load()
+            .0
+    };
+    let before = with("");
+    for (path, line) in [
+        ("redis.address", "address = \"10.0.0.5:6379\""),
+        ("redis.password", "password = \"x\""),
+        ("redis.prefix", "prefix = \"x\""),
+        ("redis.database", "database = 3"),
+        ("redis.layout", "layout = \"push-server\""),
+        ("redis.tls", "tls = true"),
+    ] {
+        assert_eq!(with(line).needs_restart(&before), [path]);
+        assert!(with(line).changed_live(&before).is_empty());
+    }
+}
+
+#[test]
 fn q_166_absent_blocks_get_the_defaults() {
     let (config, warnings) = Case::new().fixture("sample/config-bare.json").load();
     assert_eq!(config.limits.payload_bytes, 1_048_576);

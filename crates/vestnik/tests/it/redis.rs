@@ -264,3 +264,82 @@ fn users_of_generation_5_are_reached_and_come_back_across_nodes_with_what_is_the
         back.heard_nothing();
     }
 }
+
+#[test]
+fn a_history_moves_between_the_layouts_and_back_with_its_expiries_while_nobody_runs() {
+    let redis = Redis::start();
+    let pair = Pair::new(6);
+    let query = format!("CHANNEL_ID={}", pair.signed());
+    let address = format!("redis.address=127.0.0.1:{}", redis.port);
+    let migrate = |more: &[&str]| {
+        let done = Command::new(env!("CARGO_BIN_EXE_vestnik"))
+            .args(["migrate", "--set", "history.engine=redis", "--set", &address])
+            .args(more)
+            .output()
+            .expect("it is built");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+        (done.status.code(), text(done.stdout), text(done.stderr))
+    };
+    let node = redis.node("push-server");
+    for number in 0..120 {
+        assert_eq!(say(&node, pair, number), 200);
+    }
+    let mid = {
+        let mut socket =
+            RawSocket::open(node.address(), &format!("{query}&mid={}", "0".repeat(26)));
+        hear(&mut socket, 60).1
+    };
+    generation5::publish(
+        node.address(),
+        &json!({
+            "userList": [7], "expiry": 600,
+            "body": {"module_id": "m", "command": "c", "params": {"n": 1}},
+        }),
+    );
+    until("it has reported", || redis.number(&[b"HLEN", b"stats"]) == 1);
+    let (code, _, error) = migrate(&["--to", "own"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        error.contains("still run on this Redis") && error.contains("hint: stop them"),
+        "{error}"
+    );
+    node.signal("TERM");
+    assert!(node.wait().0.success());
+    let before = redis.number(&[b"DBSIZE"]);
+    let (code, said, _) = migrate(&["--to", "own", "--dry-run"]);
+    assert_eq!((code, redis.number(&[b"DBSIZE"])), (Some(0), before), "{said}");
+    assert!(said.starts_with("would be copied: 121 messages of 2 channels and users"), "{said}");
+    let (code, said, error) = migrate(&["--to", "own"]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(said.starts_with("copied: 121 messages"), "{said}");
+    let (_, said, _) = migrate(&["--to", "own"]);
+    assert!(
+        said.contains("copied: 0 messages") && said.contains("already: 121 messages"),
+        "{said}"
+    );
+
+    // Whoever was at the old layout goes on at the new one.
+    let node = redis.node("own");
+    for key in redis.ask(&[b"KEYS", b"{vestnik}:message:*"]) {
+        let seconds = redis.number(&[b"TTL", &key]);
+        assert!((500..=600).contains(&seconds), "{seconds}");
+    }
+    let mut back = RawSocket::open(node.address(), &format!("{query}&mid={mid}"));
+    assert_eq!(hear(&mut back, 60).0, (60..120).collect::<Vec<_>>());
+    assert_eq!(say(&node, pair, 120), 200);
+    let (heard, newest) = hear(&mut back, 1);
+    assert!(heard == [120] && newest > mid, "ids go on growing");
+    let mut seven = RpcClient::reconnect(node.address(), &token(7, &[]), &"0".repeat(26));
+    assert_eq!(seven.message()["body"]["params"]["n"], 1);
+    node.signal("TERM");
+    assert!(node.wait().0.success());
+    let (code, said, _) = migrate(&["--to", "push-server"]);
+    assert_eq!(code, Some(0));
+    assert!(said.starts_with("copied: 1 messages"), "{said}");
+    let node = redis.node("push-server");
+    let mut back = RawSocket::open(node.address(), &format!("{query}&mid={mid}"));
+    assert_eq!(hear(&mut back, 61).0, (60..=120).collect::<Vec<_>>());
+    assert_eq!(say(&node, pair, 121), 200);
+    let (heard, last) = hear(&mut back, 1);
+    assert!(heard == [121] && last > newest);
+}

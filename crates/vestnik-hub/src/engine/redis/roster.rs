@@ -9,6 +9,7 @@
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::RedisError;
@@ -67,6 +68,8 @@ pub(super) struct Shared {
     /// Tells apart the lists that this node has begun.
     lists: AtomicU64,
     questions: AtomicUsize,
+    /// Lists that were begun and not taken out again.
+    begun: Mutex<Vec<String>>,
     /// Held while users are written, so that a whole list and a single change keep their order.
     users: tokio::sync::Mutex<()>,
 }
@@ -123,13 +126,17 @@ impl Inner {
             is_beside_originals: false,
             began: Instant::now(),
         };
-        let before = self.lock().list.replace(list.member.clone());
+        self.lock().list = Some(list.member.clone());
         // Whatever was lost is in the new list.
         let _ = self.announcer.lost_changes();
         self.beat(&mut list).await?;
+        self.begun().push(list.member.clone());
         self.write_all(&mut list).await?;
-        if let Some(before) = before {
+        let before: Vec<_> =
+            self.begun().iter().filter(|it| **it != list.member).cloned().collect();
+        for before in before {
             self.leave_list(&mut list, &before).await?;
+            self.begun().retain(|it| *it != before);
         }
         let mut beats = tokio::time::interval(BEAT);
         let mut refreshes = tokio::time::interval(Duration::from_secs(1));
@@ -158,6 +165,10 @@ impl Inner {
                 }
             }
         }
+    }
+
+    fn begun(&self) -> MutexGuard<'_, Vec<String>> {
+        self.roster.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn write_all(&self, list: &mut List) -> Result<(), RedisError> {
