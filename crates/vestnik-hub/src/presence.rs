@@ -384,6 +384,44 @@ mod tests {
     }
 
     #[test]
+    fn changes_that_could_not_be_told_are_told_later_if_they_still_are_some() {
+        let (presence, clock) = presence();
+        presence.came(user(7));
+        let changes = presence.take_changes();
+        presence.untell(&changes);
+        assert_eq!(presence.take_changes(), [(user(7), true)]);
+        presence.tell_again();
+        presence.tell_again();
+        assert_eq!(presence.take_changes(), [(user(7), true)], "everybody once more, once");
+        presence.went(user(7));
+        clock.advance(Duration::from_secs(10));
+        presence.tick();
+        let changes = presence.take_changes();
+        assert_eq!(changes, [(user(7), false)]);
+        presence.came(user(7));
+        presence.untell(&changes);
+        assert_eq!(presence.take_changes(), [], "back before anybody was told");
+        assert_eq!(presence.online_users(), [user(7)]);
+    }
+
+    #[test]
+    fn users_of_a_node_that_is_gone_are_gone_unless_they_are_here() {
+        let (presence, clock) = presence();
+        presence.came(user(7));
+        assert_eq!(presence.take_changes().len(), 1);
+        for number in [7, 8] {
+            presence.lost(user(number), (NOW_S - 20) * 1000);
+        }
+        assert_eq!(presence.take_changes(), [(user(8), false)]);
+        assert_eq!((ago(&presence, 7), ago(&presence, 8)), (Some(0), Some(20)));
+        assert_eq!(presence.seen_s(user(8)), NOW_S - 20);
+        clock.advance(Duration::from_secs(5));
+        assert_eq!(presence.seen_s(user(7)), NOW_S + 5, "who is here is seen now");
+        presence.know_sites([UserSpace::of("other")].into_iter());
+        assert_eq!(presence.only_space(), None);
+    }
+
+    #[test]
     fn j_042_an_update_raises_and_never_lowers_and_brings_nobody_online() {
         let (presence, clock) = presence();
         let update = |seen_s| presence.update(user(8).space, &[(user(8).id, seen_s)]);

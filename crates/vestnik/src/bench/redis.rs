@@ -135,15 +135,15 @@ impl Run<'_> {
         );
         time.samples.push(micros_each(cpu, PUBLISHES));
         let mut trips = Figure::new(
-            "round trips to Redis for a publish",
-            "",
+            "Redis round trips of a publish",
+            "reads",
             "reads of the Redis server; Push server 2.0 needs four",
             Better::Lower,
             Goal::Value(1.1),
         );
         trips.samples.push(as_f64(reads) / as_f64(PUBLISHES));
         let mut whole = Figure::new(
-            "publish through Redis, until it is delivered",
+            "publish through Redis until delivery",
             "µs",
             "with HTTP and WebSocket; × bare: against the bare commands of Push server 2.0 for it",
             Better::Lower,

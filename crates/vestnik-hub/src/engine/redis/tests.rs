@@ -34,13 +34,18 @@ pub(in super::super) fn free_port() -> u16 {
 
 impl Server {
     pub(in super::super) fn start(more: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
         let more: Vec<String> = more.iter().map(|&it| it.to_owned()).collect();
-        let port = free_port();
-        let child = Self::spawn(port, &folder, &more);
-        let server = Self { child, port, folder, more };
-        server.wait();
-        server
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            let port = free_port();
+            let child = Self::spawn(port, &folder, &more);
+            let mut server = Self { child, port, folder, more: more.clone() };
+            // Somebody else may have taken the port, or the one above it, meanwhile.
+            if server.comes_up() {
+                return server;
+            }
+        }
+        panic!("redis-server does not come up");
     }
 
     fn spawn(port: u16, folder: &tempfile::TempDir, more: &[String]) -> Child {
@@ -54,14 +59,19 @@ impl Server {
             .expect("redis-server is installed: ./test installs it")
     }
 
-    fn wait(&self) {
-        for _ in 0..1000 {
+    /// Whether it answers; `false`: it has ended.
+    fn comes_up(&mut self) -> bool {
+        for _ in 0..6000 {
+            // First: a foreign server at the same port would answer too.
+            if self.child.try_wait().unwrap().is_some() {
+                return false;
+            }
             if self.ask(&["PING"]).is_ok() {
-                return;
+                return true;
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        panic!("redis-server does not come up");
+        false
     }
 
     pub(in super::super) fn ask(&self, words: &[&str]) -> Result<::redis::Value, RedisError> {
@@ -83,7 +93,7 @@ impl Server {
 
     fn start_again(&mut self) {
         self.child = Self::spawn(self.port, &self.folder, &self.more);
-        self.wait();
+        assert!(self.comes_up(), "it was there before");
     }
 
     fn signal(&self, name: &str) {
@@ -357,6 +367,47 @@ fn w_036_an_encrypted_server_with_users_and_a_database_is_used_and_a_foreign_one
         until("it gives up", || refused.count(Metric::RedisFailures) > 1);
         assert!(!refused.engine.is_reachable());
     }
+}
+
+#[test]
+fn q_161_a_storm_of_connections_is_few_calls_and_ends_with_the_truth() {
+    let server = Server::start(&[]);
+    let bench = Bench::redis(limits(), server.options(own()));
+    connected(&bench);
+    let lists = || match server.ask(&["KEYS", "{test}:vestnik:online:*"]).unwrap() {
+        ::redis::Value::Array(keys) => keys,
+        other => panic!("{other:?}"),
+    };
+    until("a list is begun", || lists().len() == 1);
+    let key: String = ::redis::from_redis_value(lists().remove(0)).unwrap();
+    // What every bench listens to, and the name of the node.
+    until("it is complete", || server.number(&["HLEN", &key]) == 19);
+    let calls = || {
+        let info = server.ask(&["INFO", "commandstats"]).unwrap();
+        let info: String = ::redis::from_redis_value(info).unwrap();
+        let calls = info.split("cmdstat_evalsha:calls=").nth(1).unwrap();
+        calls.split(',').next().unwrap().parse::<u64>().unwrap()
+    };
+    let before = calls();
+    let shard = bench.announcer.shards().next().unwrap();
+    let channel = |number: u32| {
+        let mut bytes = [7; 16];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        Receiver::Private(ChannelId::from_bytes(bytes))
+    };
+    for round in 0..5 {
+        for number in 0..4000 {
+            bench.announcer.listen(shard, channel(number));
+            if round < 4 || number % 2 == 0 {
+                bench.announcer.leave(shard, channel(number), 0);
+            }
+        }
+    }
+    until("half of them is there", || server.number(&["HLEN", &key]) == 19 + 2000);
+    let calls = calls() - before;
+    assert!(calls < 20_000 / 20, "20,000 connections, {calls} calls");
+    bench.engine.close();
+    assert_eq!(server.number(&["EXISTS", &key]), 0, "nobody is left who might come back");
 }
 
 #[test]
