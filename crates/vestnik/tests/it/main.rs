@@ -19,6 +19,7 @@ mod generation5_rpc;
 mod generation5_sdk;
 mod generation5_tokens;
 mod http2;
+mod instructions;
 mod long_poll;
 mod observe;
 mod original_suite;
