@@ -216,6 +216,18 @@ pub struct Draft {
     pub additions: Additions,
 }
 
+impl Draft {
+    /// Gives the body and the additions memory of their own. What was read from a connection is a piece
+    /// of a buffer of many kilobytes, or of a request with many messages; as long as one message is kept,
+    /// all of that would be.
+    pub fn detach(&mut self) {
+        self.body = Bytes::copy_from_slice(&self.body);
+        for (_, addition) in &mut self.additions.0 {
+            *addition = Bytes::copy_from_slice(addition);
+        }
+    }
+}
+
 /// What single users get beside the body: text that a codec merges into it (json-rpc.md §4.5). One
 /// message all the same: one id, and one delivery to each connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -84,13 +84,14 @@ impl Hub {
     /// `Overloaded`: nothing was published. `Engine`: see there. `TimedOut`: unknown.
     pub async fn publish(
         &self,
-        drafts: Vec<Draft>,
+        mut drafts: Vec<Draft>,
         if_unstored: IfUnstored,
     ) -> Result<Vec<MessageId>, PublishError> {
         if drafts.is_empty() {
             return Ok(Vec::new());
         }
         self.has_memory()?;
+        drafts.iter_mut().for_each(Draft::detach);
         let published = async {
             if !self.announcer.is_calm() {
                 // Whether it became calm or not, what counts is whether there is room.
@@ -124,7 +125,7 @@ impl Hub {
     ///
     /// # Errors
     /// When the messages were not taken.
-    pub fn publish_now(&self, drafts: Vec<Draft>) -> Result<Ticket, PublishError> {
+    pub fn publish_now(&self, mut drafts: Vec<Draft>) -> Result<Ticket, PublishError> {
         if drafts.is_empty() {
             return Ok(Ticket::Ready(Vec::new()));
         }
@@ -133,6 +134,7 @@ impl Hub {
             self.metrics.increment(Metric::Refused);
             return Err(PublishError::Overloaded);
         }
+        drafts.iter_mut().for_each(Draft::detach);
         self.stats.count_messages(drafts.iter().map(|draft| &draft.kind));
         Ok(self.engine.submit(Batch { drafts, if_unstored: IfUnstored::Deliver })?)
     }

@@ -7,7 +7,7 @@ use vestnik_core::tenant::MissingExpiry;
 use crate::config::{
     Acme, Config, ConfigArgs, ForwardedHeader, History, HistoryEngine, HistorySync, KeySource,
     KeySummary, Listener, LoadKeysError, LogFormat, LogLevel, Network, Routes, Sources, Warning,
-    is_writable, options_page, show_date, show_size, show_time,
+    is_writable, open_files_max, options_page, show_date, show_size, show_time,
 };
 use crate::keygen::KeyFileError;
 
@@ -283,6 +283,9 @@ fn print_limits(config: &Config, out: &mut impl Write) -> anyhow::Result<()> {
         "  connections: {}, {} from one address, {} of one channel",
         limits.connections, limits.connections_per_address, limits.connections_per_channel,
     )?;
+    if let Some(files) = open_files_max() {
+        writeln!(out, "  open files, as the system allows here: {files}; each connection is one")?;
+    }
     writeln!(
         out,
         "  requests: {} messages, {} channels",

@@ -7,6 +7,7 @@
 mod acme;
 mod certificates;
 mod document;
+mod files;
 mod import;
 mod keys;
 mod layer;
@@ -32,6 +33,7 @@ use vestnik_hub::engine::RedisOptions;
 pub(crate) use acme::{Acme, Proof};
 pub(crate) use certificates::LoadedCertificate;
 pub(crate) use document::options as options_page;
+pub(crate) use files::open_files_max;
 pub(crate) use keys::{KeySource, KeySummary, LoadKeysError, Security, Strictness};
 pub(crate) use layer::{Place, Problem};
 pub(crate) use value::{WrittenCertificate, show_date, show_size, show_time};
@@ -524,7 +526,11 @@ impl Config {
             guests_write_to_users: layers.flag("security.guests_write_to_users"),
             security: build.security(&listeners, &sources.data_dir),
             trusted: build.trusted(),
-            limits: build.limits(),
+            limits: {
+                let limits = build.limits();
+                build.compare_open_files(&limits);
+                limits
+            },
             timing: timing(&layers),
             history: build.history(),
             module: build.module(&build.data_dir(&sources.data_dir)),

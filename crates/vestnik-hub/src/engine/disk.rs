@@ -204,6 +204,8 @@ struct State {
     pending_bytes: usize,
     /// The writer has numbered messages that are not announced yet.
     in_flight: bool,
+    /// The writer sleeps and nobody has woken it yet: waking is a system call even if nobody sleeps.
+    sleeps: bool,
     maintain: bool,
     closed: bool,
     #[cfg(test)]
@@ -356,8 +358,11 @@ impl Disk {
         state.pending.push(Pending { batch, answer });
         state.pending_messages += count;
         state.pending_bytes += bytes;
+        let sleeps = std::mem::take(&mut state.sleeps);
         drop(locked);
-        self.shared.work.notify_one();
+        if sleeps {
+            self.shared.work.notify_one();
+        }
         Ok(Ticket::Pending(ticket))
     }
 

@@ -104,7 +104,6 @@ impl<'a> Run<'a> {
         const TOGETHER: usize = 10;
         self.gather()?;
         let count = self.connections as u64;
-        let mut publisher = Publisher::open(&self.target.publish)?;
         let one_at_a_time = one_to_all(self.target, &mut self.swarm, ROUNDS, self.bytes)?;
         let mut slow = Figure::new(
             "fan-out, one message at a time",
@@ -115,6 +114,8 @@ impl<'a> Run<'a> {
         );
         slow.samples.push(one_at_a_time);
         slow.floor.push(self.floor(ROUNDS, 1)?);
+        // Not before: a server drops who connects and then says nothing.
+        let mut publisher = Publisher::open(&self.target.publish)?;
 
         self.swarm.latencies.clear();
         let start = Instant::now();

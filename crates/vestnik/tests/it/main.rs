@@ -22,6 +22,7 @@ mod generation5_sdk;
 mod generation5_tokens;
 mod http2;
 mod import;
+mod instructions;
 mod long_poll;
 mod module;
 mod module_access;

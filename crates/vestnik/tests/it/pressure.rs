@@ -198,6 +198,26 @@ fn q_188_w_029_a_client_that_does_not_read_costs_little_and_is_closed_with_1001(
 }
 
 #[test]
+fn a_kept_message_takes_its_own_size_and_not_that_of_the_buffer_it_came_in() {
+    const MESSAGES: u64 = 6000;
+    let server = TestServer::with(&["history.sync=never"]);
+    let target = format!("/bitrix/pub/?CHANNEL_ID={}", Pair::new(1).private);
+    let body = "x".repeat(200);
+    let mut connection = raw::Connection::open(server.address());
+    let mut publish = |count| {
+        for _ in 0..count {
+            connection.send(raw::post_bytes(&target, &["Message-Expiry: 600"], body.as_bytes()));
+            assert_eq!(connection.answer().status, 200);
+        }
+    };
+    publish(100);
+    let before = memory(&server);
+    publish(MESSAGES);
+    let each = memory(&server).saturating_sub(before) / MESSAGES;
+    assert!(each < 2048, "{each} bytes for a message of 200");
+}
+
+#[test]
 fn q_188_a_slow_client_gets_the_rest_by_its_position() {
     const MESSAGES: usize = 400;
     let server = TestServer::with(&["limits.outbox_bytes=64KiB"]);

@@ -67,6 +67,7 @@ impl Recovered {
             pending_messages: 0,
             pending_bytes: 0,
             in_flight: false,
+            sleeps: false,
             maintain: true,
             closed: false,
             #[cfg(test)]

@@ -174,19 +174,22 @@ impl Writer {
                 }
                 (Sync::Always | Sync::Interval(_) | Sync::Never, _) => None,
             };
+            state.sleeps = true;
             state = match due {
                 None => shared.work.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner),
                 Some(due) => {
                     let waited = shared.work.wait_timeout(state, due);
-                    let (state, timeout) =
+                    let (mut state, timeout) =
                         waited.unwrap_or_else(std::sync::PoisonError::into_inner);
                     if timeout.timed_out() {
+                        state.sleeps = false;
                         let pending = Vec::new();
                         return Some(Work { pending, reserve: false, maintain: false, end: false });
                     }
                     state
                 }
             };
+            state.sleeps = false;
         }
     }
 
