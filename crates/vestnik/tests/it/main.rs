@@ -1,5 +1,6 @@
 //! The one end-to-end test binary: starts the real program and speaks raw bytes to it.
 
+mod back_end;
 mod bench;
 mod channels;
 mod chaos;
@@ -42,6 +43,7 @@ mod sdk;
 mod server;
 mod shutdown;
 mod sign;
+mod site;
 mod stats;
 mod subws;
 mod systemd;
