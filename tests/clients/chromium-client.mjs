@@ -8,31 +8,11 @@ import path from 'node:path'
 import { createRequire } from 'node:module'
 import { spawn } from 'node:child_process'
 import { WebSocketServer } from 'ws'
+import { browserProgram, FLAGS } from './chromium-program.mjs'
 import { serveLines, tell } from './lines.mjs'
-
-/** Debian's packages, the small one first; `CHROMIUM` names another program. */
-const PROGRAMS = ['chromium-headless-shell', 'chromium', 'chromium-browser', 'google-chrome']
-
-const FLAGS = [
-  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-  '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage',
-  // The browser ends when this pipe breaks: also when this program is killed and cannot tidy up.
-  '--remote-debugging-pipe'
-]
 
 /** How long the browser may take to end before its group is killed, in milliseconds. */
 const LEAVE_MS = 2_000
-
-function browserProgram() {
-  if (process.env.CHROMIUM) return process.env.CHROMIUM
-  for (const name of PROGRAMS) {
-    for (const folder of (process.env.PATH ?? '').split(path.delimiter)) {
-      const file = path.join(folder, name)
-      if (fs.existsSync(file)) return file
-    }
-  }
-  throw new Error(`no Chromium found; looked for ${PROGRAMS.join(', ')}`)
-}
 
 const sdk = path.join(path.dirname(createRequire(import.meta.url).resolve('@bitrix24/b24jssdk/package.json')),
   'dist/umd/index.min.js')

@@ -21,8 +21,10 @@ const KIND_BYTES_MAX: usize = 50;
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// For so long a channel that another process may have changed is not read again, seconds.
 const CACHE_TTL_S: u64 = 30;
-/// Rows that one run of the clean-up looks at.
-const CLEAN_UP_MAX: i64 = 1000;
+/// Rows that the clean-up looks at together.
+const CLEAN_UP_SLICE: i64 = 1000;
+/// Slices of one run: what is left waits for the next one.
+const CLEAN_UP_SLICES: usize = 100;
 
 /// What a channel is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -232,7 +234,7 @@ static FIND_BY_ID: Statement = Statement::new(
     "SELECT USER_ID, CHANNEL_TYPE FROM b_pull_channel WHERE TENANT_ID = ? AND CHANNEL_ID = ?",
 );
 static OLD: Statement = Statement::new(
-    "SELECT USER_ID, CHANNEL_TYPE FROM b_pull_channel WHERE TENANT_ID = ? AND DATE_CREATE < {at} ORDER BY ID LIMIT ?",
+    "SELECT USER_ID, CHANNEL_TYPE FROM b_pull_channel WHERE TENANT_ID = ? AND DATE_CREATE < {at} ORDER BY DATE_CREATE LIMIT ?",
 );
 static IS_INACTIVE: Statement = Statement::new(
     "SELECT 1 FROM vestnik_user WHERE TENANT_ID = ? AND USER_ID = ? AND ACTIVE <> 'Y'",
@@ -444,21 +446,28 @@ impl Tenant {
         self.delete(user, kind, LOCK_WAIT, None).await
     }
 
-    /// Removes channels that were made more than 13 hours ago, up to a thousand of them; how many.
+    /// Removes channels that were made more than 13 hours ago, up to a hundred thousand of them; how many.
     /// Ones that somebody is just renewing are left alone.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn clean_up_channels(&self) -> Result<usize, ChannelError> {
         let before_s = self.now_s().saturating_sub(CHANNEL_AGE_MAX_S);
-        let values = [Value::Int(self.id()), moment(before_s), Value::Int(CLEAN_UP_MAX)];
+        let values = [Value::Int(self.id()), moment(before_s), Value::Int(CLEAN_UP_SLICE)];
         let mut count = 0;
-        for row in self.database().fetch(&OLD, &values).await? {
-            let kind = ChannelKind::named(&row.text(1)?)?;
-            match self.delete(row.int(0)?, &kind, Duration::ZERO, Some(before_s)).await {
-                Ok(was_there) => count += usize::from(was_there),
-                Err(ChannelError::Locked) => {}
-                Err(error) => return Err(error),
+        for _ in 0..CLEAN_UP_SLICES {
+            let before = count;
+            for row in self.database().fetch(&OLD, &values).await? {
+                let kind = ChannelKind::named(&row.text(1)?)?;
+                match self.delete(row.int(0)?, &kind, Duration::ZERO, Some(before_s)).await {
+                    Ok(was_there) => count += usize::from(was_there),
+                    Err(ChannelError::Locked) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            // Nothing is left, or only what others hold.
+            if count == before {
+                break;
             }
         }
         Ok(count)

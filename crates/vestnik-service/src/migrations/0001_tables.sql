@@ -8,14 +8,14 @@ CREATE TABLE IF NOT EXISTS b_pull_channel (
 CREATE UNIQUE INDEX ix_pull_channel_tenant ON b_pull_channel (TENANT_ID, USER_ID, CHANNEL_TYPE);
 CREATE INDEX ix_b_pull_channel_channel_id ON b_pull_channel (CHANNEL_ID);
 CREATE INDEX ix_b_pull_channel_channel_public_id ON b_pull_channel (CHANNEL_PUBLIC_ID);
-CREATE INDEX ix_b_pull_channel_date_create ON b_pull_channel (DATE_CREATE);
+CREATE INDEX ix_b_pull_channel_tenant_date ON b_pull_channel (TENANT_ID, DATE_CREATE);
 
 CREATE TABLE IF NOT EXISTS b_pull_watch (
   ID {id}, TENANT_ID INT NOT NULL DEFAULT 1, USER_ID BIGINT NOT NULL, CHANNEL_ID VARCHAR(50) NOT NULL,
   TAG VARCHAR(255) NOT NULL, DATE_CREATE {datetime} NOT NULL
 ){options};
 CREATE INDEX ix_b_pull_watch_user_tag ON b_pull_watch (TENANT_ID, USER_ID, TAG);
-CREATE INDEX ix_b_pull_watch_tag ON b_pull_watch (TENANT_ID, TAG);
+CREATE INDEX ix_b_pull_watch_tenant_tag ON b_pull_watch (TENANT_ID, TAG, USER_ID);
 CREATE INDEX ix_b_pull_watch_date_create ON b_pull_watch (DATE_CREATE);
 
 CREATE TABLE IF NOT EXISTS b_pull_stack (

@@ -1,6 +1,7 @@
 //! The one end-to-end test binary: starts the real program and speaks raw bytes to it.
 
 mod acme;
+mod back_end;
 mod bench;
 mod channels;
 mod chaos;
@@ -45,6 +46,7 @@ mod sdk;
 mod server;
 mod shutdown;
 mod sign;
+mod site;
 mod stats;
 mod subws;
 mod systemd;
