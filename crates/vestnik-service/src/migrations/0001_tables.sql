@@ -6,7 +6,7 @@ CREATE TABLE IF NOT EXISTS b_pull_channel (
   CHANNEL_ID VARCHAR(50) NOT NULL, CHANNEL_PUBLIC_ID VARCHAR(50), LAST_ID BIGINT, DATE_CREATE {datetime} NOT NULL
 ){options};
 CREATE UNIQUE INDEX ix_pull_channel_tenant ON b_pull_channel (TENANT_ID, USER_ID, CHANNEL_TYPE);
-CREATE INDEX ix_b_pull_channel_channel_id ON b_pull_channel (CHANNEL_ID);
+CREATE INDEX ix_b_pull_channel_tenant_channel ON b_pull_channel (TENANT_ID, CHANNEL_ID);
 CREATE INDEX ix_b_pull_channel_channel_public_id ON b_pull_channel (CHANNEL_PUBLIC_ID);
 CREATE INDEX ix_b_pull_channel_tenant_date ON b_pull_channel (TENANT_ID, DATE_CREATE);
 

@@ -167,8 +167,8 @@ async fn measure(options: &DatabaseOptions, size: Size, file: Option<&std::path:
     let clock = Clock::manual(START_S);
     let (service, mut notices) = Service::open(options, clock.clone()).await.unwrap();
     // What the clean-up tells is read as fast as it comes.
-    let mut told = tokio::task::JoinSet::new();
-    told.spawn(async move { while notices.recv().await.is_some() {} });
+    let mut reading = tokio::task::JoinSet::new();
+    reading.spawn(async move { while notices.recv().await.is_some() {} });
     let tenant = service.create_tenant("h", "test").await.unwrap();
     tenant.set_options("", &[(Key::Nginx, Some("Y"))]).await.unwrap();
     tenant.shared_channel().await.unwrap();
@@ -185,7 +185,6 @@ async fn measure(options: &DatabaseOptions, size: Size, file: Option<&std::path:
         figures.tell("memory of the process, MiB", memory / 1024);
     }
     service.database().close().await;
-    told.shutdown().await;
 }
 
 async fn measure_calls(figures: &Figures, tenant: &Tenant, size: Size) {

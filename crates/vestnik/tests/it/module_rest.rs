@@ -189,7 +189,10 @@ fn the_openapi_document_has_every_operation_and_its_examples_are_accepted() {
     let admin = crate::module::command(&server, &["secret", "add", "console", "--admin"]);
     let paths = document["paths"].as_object().unwrap();
     assert!(paths.len() > 25, "{}", paths.len());
-    for (path, item) in paths {
+    // Without its options the tenant has no queue server: that comes last.
+    let is_last = |path: &str| path.ends_with(".restoreDefaults");
+    let (last, first): (Vec<_>, Vec<_>) = paths.iter().partition(|(path, _)| is_last(path));
+    for (path, item) in first.into_iter().chain(last) {
         let operation = path.strip_prefix("/module/").unwrap();
         let media = &item["post"]["requestBody"]["content"]["application/json"];
         let answer = crate::module::call_with(&server, &admin, operation, &media["example"]);
