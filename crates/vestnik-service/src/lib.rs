@@ -6,6 +6,8 @@
 //! else as methods, each feature in the file of its name. The crate speaks SQL and knows nothing of HTTP,
 //! of the wire formats of queue servers or of the hub: what is to be published comes out as [`Notice`]s.
 
+pub mod administrator;
+pub mod audit;
 mod cache;
 pub mod channel;
 pub mod config;
@@ -15,6 +17,7 @@ pub mod guest;
 pub mod notice;
 pub mod option;
 pub mod php;
+pub mod settings;
 pub mod site;
 pub mod tenant;
 mod token;
@@ -22,4 +25,4 @@ pub mod watch;
 
 pub use db::{Database, DatabaseError, DatabaseOptions};
 pub use notice::Notice;
-pub use tenant::{Service, ServiceError, Tenant};
+pub use tenant::{Service, ServiceError, Tenant, TenantInfo};

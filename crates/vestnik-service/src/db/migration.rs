@@ -6,7 +6,10 @@ use super::statement::{Statement, Value, render};
 use super::{Database, DatabaseError, Dialect};
 
 /// Every migration in order; its place plus one is its version.
-const MIGRATIONS: [(&str, &str); 1] = [("tables", include_str!("../migrations/0001_tables.sql"))];
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("tables", include_str!("../migrations/0001_tables.sql")),
+    ("administrators", include_str!("../migrations/0003_administrators.sql")),
+];
 
 /// Tables of the PHP module; where they exist already, our column is added.
 const ADOPTED: [&str; 5] =
