@@ -5,8 +5,10 @@
 //! each event is told without guessing.
 
 mod breaker;
+mod caller;
 mod http;
 mod server;
 
 pub use breaker::{Breaker, BreakerEvent, BreakerState};
+pub use caller::{CallError, Caller, Opened, Reply};
 pub use server::{Options, OptionsError, Protocol, RemotePublisher};

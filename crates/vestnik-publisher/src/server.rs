@@ -319,7 +319,7 @@ fn joined(
     }
 }
 
-fn public_authorities() -> Result<Arc<rustls::ClientConfig>, rustls::Error> {
+pub(crate) fn public_authorities() -> Result<Arc<rustls::ClientConfig>, rustls::Error> {
     let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
