@@ -12,6 +12,7 @@ use vestnik_hub::Hub;
 use vestnik_server::Visit;
 use vestnik_service::{DatabaseOptions, Notice, Service, ServiceError};
 
+use crate::admin::{self, Admin, AdminParts};
 use crate::answer::{self, Answer};
 use crate::publishing::Publishers;
 
@@ -27,7 +28,8 @@ pub struct WebOptions {
 /// The module service over HTTP.
 pub struct Web {
     service: Service,
-    publishers: Publishers,
+    publishers: Arc<Publishers>,
+    admin: Admin,
 }
 
 impl Web {
@@ -41,17 +43,22 @@ impl Web {
         options: WebOptions,
         hub: Arc<Hub>,
         clock: Clock,
+        mut parts: AdminParts,
         mut visits: mpsc::Receiver<Visit>,
         stopping: CancellationToken,
     ) {
         let Some((service, notices)) = open(&options, &clock, &mut visits, &stopping).await else {
             return;
         };
-        let publishers = Publishers::new(hub, options.expiry_max);
-        let web = Arc::new(Self { service, publishers });
+        let publishers = Arc::new(Publishers::new(Arc::clone(&hub), options.expiry_max));
+        admin::make_first_administrator(&service, &mut parts).await;
+        let admin = Admin::new(service.clone(), hub, Arc::clone(&publishers), parts);
+        let web = Arc::new(Self { service, publishers, admin });
         let tasks = TaskTracker::new();
         let told = Arc::clone(&web);
         let telling = tasks.spawn(async move { told.publishers.publish_notices(notices).await });
+        let (followed, stop) = (Arc::clone(&web), stopping.clone());
+        tasks.spawn(async move { followed.admin.follow_settings(&stop).await });
         let places = Arc::new(Semaphore::new(Self::AT_A_TIME));
         loop {
             let place = tokio::select! {
@@ -79,6 +86,9 @@ impl Web {
 
     /// The answer to a request.
     async fn answer(&self, visit: &Visit) -> Answer {
+        if visit.path().starts_with("/admin/") {
+            return self.admin.answer(visit).await;
+        }
         answer::error(StatusCode::NOT_FOUND, "ERROR_METHOD_NOT_FOUND", visit.path())
     }
 }

@@ -1,6 +1,7 @@
 //! The `vestnik` program.
 
 mod acme;
+mod admin;
 mod bench;
 mod check;
 mod client;
@@ -9,6 +10,7 @@ mod conformance;
 mod failure;
 mod keygen;
 mod listen;
+mod options;
 mod publish;
 mod serve;
 mod sign;
@@ -51,6 +53,10 @@ enum Command {
     Keygen(keygen::KeygenArgs),
     /// Sign channel ids as a site does.
     Sign(sign::SignArgs),
+    /// Manage who may use the settings page and the dashboard.
+    Admin(admin::AdminArgs),
+    /// Read and set what the settings page shows.
+    Options(options::OptionsArgs),
     /// Ask a server which promises of the protocol it keeps.
     Conformance(Box<conformance::ConformanceArgs>),
 }
@@ -75,6 +81,8 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Sign(args) => sign::run(&args),
+        Command::Admin(args) => admin::run(&args),
+        Command::Options(args) => options::run(&args),
         Command::Conformance(args) => conformance::run(&args),
     };
     match done {
