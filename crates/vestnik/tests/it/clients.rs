@@ -68,7 +68,7 @@ pub(crate) fn slow() -> bool {
     clippy::disallowed_methods,
     reason = "a switch of the tests, not a setting of the program"
 )]
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     match std::env::var("TEST_CLIENTS") {
         Ok(path) => PathBuf::from(path),
         Err(_) => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients"),

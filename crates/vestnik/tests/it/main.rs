@@ -1,12 +1,15 @@
 //! The one end-to-end test binary: starts the real program and speaks raw bytes to it.
 
 mod acme;
+mod admin;
 mod bench;
+mod browser;
 mod channels;
 mod chaos;
 mod clients;
 mod command_line;
 mod conformance;
+mod dashboard;
 mod delivery;
 mod formats;
 mod generation5;
@@ -37,6 +40,9 @@ mod requests;
 mod routing;
 mod sdk;
 mod server;
+mod settings_clients;
+mod settings_page;
+mod settings_rows;
 mod shutdown;
 mod sign;
 mod stats;
