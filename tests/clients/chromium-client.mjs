@@ -3,16 +3,11 @@
 // its CORS headers are put to the test (clients.md §7, §17.2).
 import fs from 'node:fs'
 import http from 'node:http'
-import os from 'node:os'
 import path from 'node:path'
 import { createRequire } from 'node:module'
-import { spawn } from 'node:child_process'
 import { WebSocketServer } from 'ws'
-import { browserProgram, FLAGS } from './chromium-program.mjs'
+import { startBrowser } from './chromium.mjs'
 import { serveLines, tell } from './lines.mjs'
-
-/** How long the browser may take to end before its group is killed, in milliseconds. */
-const LEAVE_MS = 2_000
 
 const sdk = path.join(path.dirname(createRequire(import.meta.url).resolve('@bitrix24/b24jssdk/package.json')),
   'dist/umd/index.min.js')
@@ -31,42 +26,6 @@ const pages = http.createServer((request, response) => {
   response.writeHead(200, { 'content-type': known[0], 'cache-control': 'no-store' }).end(fs.readFileSync(known[1]))
 })
 const control = new WebSocketServer({ server: pages, path: '/control' })
-
-/** Starts the browser on `url`; `end()` stops it, waits and removes its profile. */
-function startBrowser(url) {
-  const profile = fs.mkdtempSync(path.join(os.tmpdir(), 'vestnik-chromium-'))
-  // Its own process group: Debian's launchers are scripts, and the browser has many processes.
-  // Descriptors 3 and 4 are the debugging pipe. The browser's chatter goes to standard error.
-  const browser = spawn(browserProgram(), [...FLAGS, `--user-data-dir=${profile}`, url],
-    { stdio: ['ignore', 'ignore', process.env.CHROMIUM_LOG ? 'inherit' : 'ignore', 'pipe', 'pipe'], detached: true })
-  const exited = new Promise(done => {
-    browser.once('exit', code => done(code))
-    browser.once('error', error => {
-      tell({ event: 'uncaught', message: error.message })
-      done(null)
-    })
-  })
-  for (const pipe of browser.stdio.slice(3)) pipe.on('error', () => { /* broken by the browser's end */ })
-  browser.stdio[4].resume()
-  const kill = () => {
-    try {
-      process.kill(-browser.pid, 'SIGKILL')
-    } catch (error) {
-      if (error.code !== 'ESRCH') throw error
-    }
-  }
-  return {
-    exited,
-    async end() {
-      browser.stdio[3].write(JSON.stringify({ id: 1, method: 'Browser.close' }) + '\0')
-      const timer = setTimeout(kill, LEAVE_MS)
-      await exited
-      clearTimeout(timer)
-      kill()
-      fs.rmSync(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 })
-    }
-  }
-}
 
 let browser = null
 let leaving = false
@@ -91,7 +50,8 @@ await serveLines(settings => {
     socket.send(JSON.stringify(settings))
     for (const command of waiting.splice(0)) socket.send(JSON.stringify(command))
   })
-  browser = startBrowser(`http://127.0.0.1:${pages.address().port}/`)
+  browser = startBrowser([`http://127.0.0.1:${pages.address().port}/`])
+  browser.output.resume()
   browser.exited.then(code => {
     if (leaving) return
     tell({ event: 'uncaught', message: `the browser ended, exit code ${code}` })

@@ -2,11 +2,11 @@
 // address of the site, then the PHP program with its script. Exits with 0 when everything arrived.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { startBrowser } from './browser.mjs'
+import { receiveVisitors } from './visitors.mjs'
 
 const [site, ...php] = process.argv.slice(2)
 const quoted = JSON.stringify
-const browser = await startBrowser()
+const browser = receiveVisitors()
 try {
   const submit = (form, field, value) => `(() => { const form = document.getElementById('${form}');
     form.elements.${field}.value = ${quoted(value)}; form.requestSubmit() })()`

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Whether a metric only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,9 +117,88 @@ impl Metrics {
     }
 }
 
+/// How often things took how long. Recording is one atomic addition.
+pub struct Histogram([AtomicU64; Self::BUCKETS]);
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; Self::BUCKETS])
+    }
+}
+
+impl Histogram {
+    /// Four for each doubling, from a microsecond to over a minute.
+    const BUCKETS: usize = 4 * 27;
+
+    /// Records `count` things that took `time`.
+    pub fn record(&self, time: Duration, count: u64) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.0[Self::bucket(micros)].fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn bucket(micros: u64) -> usize {
+        let micros = micros.max(1);
+        let doubling = micros.ilog2();
+        // The two bits behind the highest one.
+        let leading =
+            if doubling >= 2 { micros >> (doubling - 2) } else { micros << (2 - doubling) };
+        let quarter = leading & 3;
+        let bucket = 4 * u64::from(doubling) + quarter;
+        usize::try_from(bucket).unwrap_or(usize::MAX).min(Self::BUCKETS - 1)
+    }
+
+    /// How many were recorded so far, by time.
+    #[must_use]
+    pub fn counts(&self) -> Vec<u64> {
+        self.0.iter().map(|count| count.load(Ordering::Relaxed)).collect()
+    }
+
+    /// The time within which this share (0 to 1) of `counts` lies; `None` when there are none. The error is
+    /// a quarter at most.
+    #[must_use]
+    pub fn quantile(counts: &[u64], share: f64) -> Option<Duration> {
+        let all: u64 = counts.iter().sum();
+        if all == 0 {
+            return None;
+        }
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rank among counts"
+        )]
+        let rank = ((all as f64 * share).ceil() as u64).clamp(1, all);
+        let mut seen = 0;
+        let bucket = counts.iter().position(|count| {
+            seen += count;
+            seen >= rank
+        })?;
+        // The upper end of the bucket, in microseconds.
+        let (doubling, quarter) = (bucket / 4, (bucket % 4) as u64);
+        let micros = ((5 + quarter) << doubling) / 4;
+        Some(Duration::from_micros(micros))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_histogram_finds_quantiles_within_a_quarter() {
+        let histogram = Histogram::default();
+        assert_eq!(Histogram::quantile(&histogram.counts(), 0.5), None);
+        for micros in 1..=1000 {
+            histogram.record(Duration::from_micros(micros), 1);
+        }
+        histogram.record(Duration::from_secs(3600), 1);
+        let counts = histogram.counts();
+        for (share, exact) in [(0.01, 10.0), (0.5, 500.0), (0.95, 950.0)] {
+            let found = Histogram::quantile(&counts, share).unwrap().as_secs_f64() * 1e6;
+            assert!(found >= exact * 0.99 && found <= exact * 1.26, "{share}: {found}");
+        }
+        assert!(Histogram::quantile(&counts, 1.0).unwrap() >= Duration::from_secs(60));
+    }
 
     #[test]
     fn names_follow_the_rules_and_counters_end_in_total() {

@@ -265,6 +265,28 @@ impl KeyRing {
         Ok(Self(keys))
     }
 
+    /// The keys, the signing one first.
+    #[must_use]
+    pub fn keys(&self) -> &[Key] {
+        &self.0
+    }
+
+    /// A ring in which `first` come before the keys of this one: each once, as many as a ring holds.
+    #[must_use]
+    pub fn led_by(&self, first: &[Key]) -> Self {
+        let mut keys: Vec<Key> = Vec::with_capacity(Self::KEYS_MAX);
+        for key in first.iter().chain(&self.0) {
+            let is_known = keys.iter().any(|known| {
+                known.secret().expose() == key.secret().expose()
+                    && known.algorithm() == key.algorithm()
+            });
+            if !is_known && keys.len() < Self::KEYS_MAX {
+                keys.push(key.clone());
+            }
+        }
+        Self(keys)
+    }
+
     /// Whether there is no key, so that nothing can be signed.
     #[must_use]
     pub fn is_empty(&self) -> bool {

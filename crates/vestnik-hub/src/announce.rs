@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
+use vestnik_core::metric::Histogram;
 use vestnik_core::{Envelope, Receiver};
 
 use crate::presence::Presence;
@@ -80,6 +81,7 @@ pub struct Announcer {
     /// Changes were lost, because nobody took them for too long.
     is_behind: AtomicBool,
     changed: Notify,
+    latency: Histogram,
 }
 
 /// What waits for one shard.
@@ -136,6 +138,7 @@ impl Announcer {
             notes_changes: AtomicBool::new(false),
             is_behind: AtomicBool::new(false),
             changed: Notify::new(),
+            latency: Histogram::default(),
         }
     }
 
@@ -144,6 +147,13 @@ impl Announcer {
     pub fn tell(&self, presence: Arc<Presence>) {
         let told_before = self.presence.set(presence).is_err();
         debug_assert!(!told_before, "connections would be missed");
+    }
+
+    /// How long messages took from a shard's hands to everybody who is connected there, one entry for each
+    /// message and shard.
+    #[must_use]
+    pub const fn latency(&self) -> &Histogram {
+        &self.latency
     }
 
     /// All shards.

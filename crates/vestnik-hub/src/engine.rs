@@ -272,6 +272,16 @@ impl Engine {
         }
     }
 
+    /// What it is called in the configuration.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Memory(_) => "memory",
+            Self::Disk(_) => "disk",
+            Self::Redis(_) => "redis",
+        }
+    }
+
     /// The unexpired stored messages of `receivers` after a position, at most the newest
     /// [`HistoryLimits::replay_messages`]. There is a gap if that limit cut some off, if a limit
     /// removed messages after the position, if the position is of another store, or if it is above

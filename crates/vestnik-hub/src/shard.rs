@@ -3,8 +3,10 @@
 //! A shard belongs to one thread and takes no lock on the way of a delivery. It does not know what a
 //! connection is: `C` is the transport's business, which is asked to write by the server's loop.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -59,6 +61,8 @@ pub struct Subscriber<C> {
     pub connection: C,
     /// What waits for it.
     pub outbox: Outbox,
+    /// When it came, unix seconds; whoever subscribes it says so.
+    pub came_s: u32,
     listening: Box<[Listening]>,
     serial: u64,
     /// The newest message queued for it, or its position when it came.
@@ -126,10 +130,15 @@ struct Load {
     messages: usize,
     bytes: usize,
     work: usize,
+    /// When the first of them was queued.
+    since: Option<Instant>,
 }
 
 impl Load {
     fn add(&mut self, bytes: usize, work: usize) {
+        if self.messages == 0 {
+            self.since = Some(Instant::now());
+        }
         self.messages += 1;
         self.bytes += bytes;
         self.work += work;
@@ -228,6 +237,7 @@ impl<C> Shard<C> {
         entry.insert(Subscriber {
             connection,
             outbox: Outbox::default(),
+            came_s: 0,
             listening,
             serial,
             last: MessageId::ZERO,
@@ -236,6 +246,31 @@ impl<C> Shard<C> {
             dirty: false,
         });
         (SubscriberKey { index, serial }, count)
+    }
+
+    /// The receivers with the most subscribers here, `count` at most.
+    #[must_use]
+    pub fn most_listened(&self, count: usize) -> Vec<(Receiver, usize)> {
+        let mut most: Vec<(Receiver, usize)> = Vec::new();
+        let mut least = 0;
+        for (receiver, members) in &self.members {
+            let listeners = match members {
+                Members::One(_) => 1,
+                Members::Many(indexes) => indexes.len(),
+            };
+            if most.len() == count && listeners <= least {
+                continue;
+            }
+            most.push((*receiver, listeners));
+            if most.len() >= 2 * count.max(1) {
+                most.sort_unstable_by_key(|it| Reverse(it.1));
+                most.truncate(count);
+                least = most.last().map_or(0, |it| it.1);
+            }
+        }
+        most.sort_unstable_by_key(|it| Reverse(it.1));
+        most.truncate(count);
+        most
     }
 
     /// Makes a subscriber listen to one more receiver, from now on. Returns whether it did not yet.
@@ -333,6 +368,9 @@ impl<C> Shard<C> {
         while self.round.unwritten == 0 {
             let arrived = std::mem::take(&mut self.round.first);
             if arrived.messages > 0 {
+                if let Some(since) = arrived.since {
+                    self.announcer.latency().record(since.elapsed(), arrived.messages as u64);
+                }
                 self.announcer.delivered(self.number, arrived.messages, arrived.work);
             }
             self.round.first = std::mem::take(&mut self.round.joined);

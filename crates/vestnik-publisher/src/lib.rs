@@ -5,11 +5,13 @@
 //! each event is told without guessing.
 
 mod breaker;
+mod caller;
 mod cloud;
 mod http;
 mod server;
 
 pub use breaker::{Breaker, BreakerEvent, BreakerState};
+pub use caller::{CallError, Caller, Opened, Reply};
 pub use cloud::{Cloud, CloudError, CloudServer, region_domain};
 pub use http::{Answer as HttpAnswer, Client as HttpClient, Failure as HttpFailure};
 pub use server::{AuthoritiesError, Options, OptionsError, Protocol, RemotePublisher, trusting};

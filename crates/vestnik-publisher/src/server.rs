@@ -350,7 +350,7 @@ pub fn trusting(pem: &[u8]) -> Result<Arc<rustls::ClientConfig>, AuthoritiesErro
     Ok(with_roots(roots)?)
 }
 
-fn public_authorities() -> Result<Arc<rustls::ClientConfig>, rustls::Error> {
+pub(crate) fn public_authorities() -> Result<Arc<rustls::ClientConfig>, rustls::Error> {
     with_roots(rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
 }
 

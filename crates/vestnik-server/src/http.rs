@@ -335,7 +335,7 @@ impl Shard {
             return Ok(self.handshake(origin, request, &target));
         }
         let Some((route, rest)) = route else {
-            return Ok(self.refuse(request, respond::not_found()).await);
+            return Ok(self.nowhere(origin, request, &target).await);
         };
         let client = self.client(origin.peer.ip(), &request);
         let raw_query = target.split_once('?').map_or("", |(_, query)| query);
@@ -417,6 +417,16 @@ impl Shard {
         }
     }
 
+    /// The answer to a path that leads nowhere; a person who has typed none is led to the pages.
+    async fn nowhere(&self, origin: &Origin, request: Request<Incoming>, target: &str) -> Answer {
+        let is_root = target == "/" && request.method() == Method::GET;
+        let has_pages = self.shared.door.is_some()
+            && self.shared.options().listeners[origin.listener].routes.find("/admin/").is_some();
+        let answer =
+            if is_root && has_pages { respond::see("/admin/") } else { respond::not_found() };
+        self.refuse(request, answer).await
+    }
+
     /// Whether a request may use a trusted route (README D15).
     fn is_trusted(&self, client: IpAddr, route: Route, rest: &str) -> bool {
         let trust = &self.shared.options().trust;
@@ -496,7 +506,7 @@ impl Shard {
     ) -> Result<Answer, NoAnswer> {
         let is_encrypted = self.shared.options().listeners[origin.listener].tls.is_some()
             || self.is_encrypted_before(origin.peer.ip(), &request);
-        match self.visit(client, is_encrypted, request).await {
+        match self.visit(origin.peer.ip(), client, is_encrypted, request).await {
             Ok(answer) => Ok(answer),
             Err(error) => error.answer(),
         }

@@ -5,11 +5,13 @@
 
 mod admission;
 mod drain;
+mod handle;
 mod http;
 mod listen;
 mod local;
 mod memory;
 mod network;
+mod observe;
 mod options;
 mod proxy;
 mod publish;
@@ -29,9 +31,11 @@ mod trust;
 mod visit;
 mod wheel;
 
+pub use handle::Handle;
 pub use listen::BindError;
 pub use local::LocalPublisher;
 pub use network::{Network, ParseNetworkError};
+pub use observe::{ConnectionInfo, Form, Survey, Wanted, Way};
 pub use options::{Limits, Listener, Options, Timing, UserPublishing};
 pub use route::{Route, Routes};
 pub use server::{Server, StartError};

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, CONNECTION, CONTENT_TYPE, EXPIRES, HeaderName, HeaderValue,
-    RETRY_AFTER,
+    LOCATION, RETRY_AFTER,
 };
 use http::{Response, StatusCode};
 use http_body_util::Full;
@@ -48,6 +48,13 @@ pub(crate) fn dropped(reason: &'static str) -> Answer {
 /// 404 as Q-021 has it.
 pub(crate) fn not_found() -> Answer {
     answer(StatusCode::NOT_FOUND, TEXT, Bytes::new())
+}
+
+/// 302 to a page of this server.
+pub(crate) fn see(page: &'static str) -> Answer {
+    let mut answer = private(StatusCode::FOUND, TEXT, Bytes::new());
+    answer.headers_mut().insert(LOCATION, HeaderValue::from_static(page));
+    answer
 }
 
 /// An answer for callers on the same origin only.

@@ -12,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 use vestnik_hub::{Hub, ShardNumber};
 
 use crate::admission::Admission;
+use crate::handle::Handle;
 use crate::listen::{self, BindError};
 use crate::options::Options;
 use crate::rate::Rates;
 use crate::shard::Shard;
-use crate::shared::{Command, Shared};
+use crate::shared::{Command, ModuleKeys, Shared};
 use crate::transport::between_polls::BetweenPolls;
 use crate::visit::Door;
 
@@ -68,7 +69,9 @@ impl Server {
             shards.iter().map(|_| mpsc::channel(Self::COMMANDS)).unzip();
         let limits = &options.limits;
         let admission = Admission::new(limits.connections, limits.connections_per_address);
+        let keys = ModuleKeys { configured: options.tenant.keys.clone(), module: Vec::new() };
         let shared = Arc::new(Shared {
+            module_keys: std::sync::Mutex::new(keys),
             accepted: Arc::new(Admission::new(limits.connections, limits.connections_per_address)),
             options: ArcSwap::from_pointee(options),
             admission,
@@ -154,7 +157,13 @@ impl Server {
         for admission in [&self.shared.admission, &*self.shared.accepted] {
             admission.set_limits(limits.connections, limits.connections_per_address);
         }
-        self.shared.options.store(Arc::new(options));
+        self.shared.reload(options);
+    }
+
+    /// What other parts of the program may ask it and tell it.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle::new(Arc::clone(&self.shared))
     }
 
     /// Asks every shard for a sign of life. Not cancel safe in that nobody hears the answers then.

@@ -376,6 +376,10 @@ impl Shard {
         let counted = subscription.counted();
         let (key, count) =
             state.subscribers.subscribe(&subscription.receivers, counted, connection);
+        if let Some(subscriber) = state.subscribers.get(key) {
+            let now_s = self.shared.hub.clock().unix_s();
+            subscriber.came_s = u32::try_from(now_s).unwrap_or(u32::MAX);
+        }
         if let Some(receiver) = counted
             && matches!(receiver, Receiver::User(_))
         {
@@ -506,6 +510,18 @@ impl Shard {
                 // happens under the engine's lock.
                 let _ = self.shared.hub.engine().last_id();
                 state.adopters.push((place, adopter));
+            }
+            Command::Survey(answer) => {
+                // Nobody waits for the answer any more: nothing to do.
+                let _ = answer.send(self.survey(state));
+            }
+            Command::List(wanted, limit, answer) => {
+                // As above.
+                let _ = answer.send(self.list(state, wanted, limit));
+            }
+            Command::Disconnect(serial, answer) => {
+                // As above.
+                let _ = answer.send(self.disconnect(state, serial));
             }
             Command::Respond(answer) => {
                 // Nobody waits for the answer any more: nothing to do.

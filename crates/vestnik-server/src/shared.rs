@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
@@ -12,10 +12,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use vestnik_core::Receiver;
 use vestnik_core::metric::{Metric, Metrics};
+use vestnik_core::sign::{Key, KeyRing};
 use vestnik_core::tenant::Tenant;
 use vestnik_hub::{Hub, SubscriberKey};
 
 use crate::admission::Admission;
+use crate::observe::{ConnectionInfo, Survey, Wanted};
 use crate::options::Options;
 use crate::rate::Rates;
 use crate::transport::between_polls::{Adopter, BetweenPolls, Place};
@@ -24,6 +26,8 @@ use crate::visit::Door;
 /// What all shards share.
 pub(crate) struct Shared {
     pub(crate) options: ArcSwap<Options>,
+    /// Held while the options are replaced.
+    pub(crate) module_keys: Mutex<ModuleKeys>,
     pub(crate) hub: Arc<Hub>,
     /// Where requests for the module go; `None`: it is switched off.
     pub(crate) door: Option<Door>,
@@ -51,7 +55,42 @@ pub(crate) struct Shared {
     pub(crate) distrust_said: AtomicU64,
 }
 
+/// Where the keys of the default tenant come from: those of its settings are in force before those of
+/// the configuration, which stay valid beside them.
+pub(crate) struct ModuleKeys {
+    pub(crate) configured: KeyRing,
+    pub(crate) module: Vec<Key>,
+}
+
 impl Shared {
+    fn module_keys(&self) -> MutexGuard<'_, ModuleKeys> {
+        self.module_keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts other options in force; keys of the module stay.
+    pub(crate) fn reload(&self, mut options: Options) {
+        let mut keys = self.module_keys();
+        keys.configured = std::mem::take(&mut options.tenant.keys);
+        options.tenant.keys = keys.configured.led_by(&keys.module);
+        self.options.store(Arc::new(options));
+    }
+
+    /// Puts other keys of the module in force; `true` when they differ from those before.
+    pub(crate) fn set_module_keys(&self, module: Vec<Key>) -> bool {
+        let mut keys = self.module_keys();
+        let is_same = keys.module.len() == module.len()
+            && keys.module.iter().zip(&module).all(|(a, b)| {
+                a.secret().expose() == b.secret().expose() && a.algorithm() == b.algorithm()
+            });
+        if is_same {
+            return false;
+        }
+        keys.module = module;
+        let mut options = Options::clone(&self.options());
+        options.tenant.keys = keys.configured.led_by(&keys.module);
+        self.options.store(Arc::new(options));
+        true
+    }
     /// The options in force. They may change at any time: whoever needs several of them together asks
     /// once. Not to be kept over an `await`.
     pub(crate) fn options(&self) -> Guard<Arc<Options>> {
@@ -134,6 +173,12 @@ pub(crate) enum Command {
     /// What gathered with you for the next poll at this place? It is yours no more once the answer is
     /// taken.
     Adopt(Place, Adopter),
+    /// How many of which kind are with you?
+    Survey(oneshot::Sender<Survey>),
+    /// Which of your connections fit, so many at most?
+    List(Wanted, usize, oneshot::Sender<Vec<ConnectionInfo>>),
+    /// Close the connection with this serial number. Answers whether it was there.
+    Disconnect(u64, oneshot::Sender<bool>),
     /// Are you there?
     Respond(oneshot::Sender<()>),
 }

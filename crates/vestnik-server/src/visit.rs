@@ -42,6 +42,7 @@ pub struct Visit {
     client: IpAddr,
     is_trusted: bool,
     is_encrypted: bool,
+    is_from_proxy: bool,
     answer: oneshot::Sender<Response<Bytes>>,
 }
 
@@ -111,6 +112,12 @@ impl Visit {
         self.is_encrypted
     }
 
+    /// Whether it was handed over by a known proxy, whose word on who asks may be believed.
+    #[must_use]
+    pub const fn is_from_proxy(&self) -> bool {
+        self.is_from_proxy
+    }
+
     /// Answers it. A client that is gone does not get it.
     pub fn answer(self, answer: Response<Bytes>) {
         // Nobody waits for an answer that took too long.
@@ -119,9 +126,11 @@ impl Visit {
 }
 
 impl Shard {
-    /// Hands a request over and waits for the answer; `is_encrypted` speaks of the connection.
+    /// Hands a request over and waits for the answer; `is_encrypted` speaks of the connection, `peer` is
+    /// its other end.
     pub(crate) async fn visit(
         self: &Rc<Self>,
+        peer: IpAddr,
         client: IpAddr,
         is_encrypted: bool,
         request: Request<Incoming>,
@@ -129,9 +138,10 @@ impl Shard {
         let Some(Door(door)) = &self.shared.door else {
             return Ok(self.refuse(request, respond::not_found()).await);
         };
-        let (limit, is_trusted) = {
+        let (limit, is_trusted, is_from_proxy) = {
             let options = self.shared.options();
-            (options.limits.max_trusted_payload, options.trust.allows(client))
+            let is_from_proxy = options.trust.is_proxy(peer.to_canonical());
+            (options.limits.max_trusted_payload, options.trust.allows(client), is_from_proxy)
         };
         let Ok(place) = door.try_reserve() else {
             return Ok(self.refuse(request, respond::unavailable()).await);
@@ -140,7 +150,7 @@ impl Shard {
         let wanted = Request::from_parts(head.clone(), body);
         let body = self.body(wanted, limit).await?;
         let (answer, answered) = oneshot::channel();
-        place.send(Visit { head, body, client, is_trusted, is_encrypted, answer });
+        place.send(Visit { head, body, client, is_trusted, is_encrypted, is_from_proxy, answer });
         let answer = tokio::time::timeout(Visit::PATIENCE, answered).await;
         Ok(match answer {
             Ok(Ok(answer)) => answer.map(Full::new),

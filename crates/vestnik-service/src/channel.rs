@@ -499,6 +499,17 @@ impl Tenant {
         })
     }
 
+    /// The private channel of a user, as it is: not made, not renewed.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn known_channel(&self, user: i64) -> Result<Option<Channel>, DatabaseError> {
+        Ok(match self.find_channel(user, &ChannelKind::Private).await? {
+            Stored::Channel(channel) => Some(channel),
+            Stored::Nothing | Stored::Unreadable(_) => None,
+        })
+    }
+
     async fn find_channel(&self, user: i64, kind: &ChannelKind) -> Result<Stored, DatabaseError> {
         let values = [Value::Int(self.id()), Value::Int(user), Value::Text(kind.name())];
         let rows = self.database().fetch(&FIND, &values).await?;

@@ -7,6 +7,8 @@
 //! of the wire formats of queue servers or of the hub: what is to be published comes out as [`Notice`]s.
 
 pub mod access;
+pub mod administrator;
+pub mod audit;
 pub mod bitrix;
 mod cache;
 pub mod channel;
@@ -20,6 +22,7 @@ pub mod option;
 pub mod outbox;
 pub mod php;
 pub mod rest;
+pub mod settings;
 pub mod site;
 pub mod stack;
 pub mod tenant;
@@ -28,4 +31,4 @@ pub mod watch;
 
 pub use db::{Database, DatabaseError, DatabaseOptions};
 pub use notice::Notice;
-pub use tenant::{Service, ServiceError, Tenant};
+pub use tenant::{Service, ServiceError, Tenant, TenantInfo};

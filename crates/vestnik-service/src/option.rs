@@ -185,6 +185,8 @@ fn is_address(value: &str, schemes: &[&str]) -> bool {
 /// Where a value comes from; the first of these that has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
+    /// The configuration of this program: nothing else can change it.
+    Pinned,
     /// The database, for this site alone.
     Site,
     /// The database, for all sites.
@@ -193,8 +195,19 @@ pub enum Source {
     File,
     /// The include file of PHP installations.
     IncludeFile,
+    /// Made by this program at its first start.
+    Generated,
     /// Built in.
     BuiltIn,
+}
+
+/// Values that the program itself brings for the tenant it serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnValues {
+    /// What its configuration says: nothing changes these.
+    pub pinned: BTreeMap<Key, String>,
+    /// What it made at its first start: these count as long as nothing else says anything.
+    pub generated: BTreeMap<Key, String>,
 }
 
 /// What is wrong with options.
@@ -211,6 +224,9 @@ pub enum OptionError {
         /// What it takes.
         wanted: String,
     },
+    /// The configuration of the program says what the option is.
+    #[error("option `{0}` is set by the configuration of this program and cannot be changed here")]
+    Pinned(&'static str),
     /// The signature algorithm in force is none.
     #[error("option `signature_algo` is wrong")]
     Algorithm(#[from] ParseAlgorithmError),
@@ -280,7 +296,7 @@ pub enum Generation {
 }
 
 impl Generation {
-    const fn numbered(number: i64) -> Self {
+    pub(crate) const fn numbered(number: i64) -> Self {
         match number {
             ..=1 => Self::One,
             2 => Self::Two,
@@ -323,9 +339,13 @@ impl Options {
         site: &BTreeMap<String, String>,
         common: &BTreeMap<String, String>,
         files: &Files,
+        values: &OwnValues,
         server_key: Option<SignatureKey>,
     ) -> Result<Self, OptionError> {
         let find = |key: Key| {
+            if let Some(value) = values.pinned.get(&key) {
+                return (value.clone(), Source::Pinned);
+            }
             let sources = [
                 (site, Source::Site),
                 (common, Source::Database),
@@ -334,9 +354,10 @@ impl Options {
             ];
             let found =
                 sources.iter().find_map(|(map, source)| Some((map.get(key.name())?, *source)));
-            found.map_or((key.default_value().to_owned(), Source::BuiltIn), |(value, source)| {
-                (value.clone(), source)
-            })
+            let found = found.map(|(value, source)| (value.clone(), source));
+            let generated = || Some((values.generated.get(&key)?.clone(), Source::Generated));
+            let built_in = || (key.default_value().to_owned(), Source::BuiltIn);
+            found.or_else(generated).unwrap_or_else(built_in)
         };
         let mut options = Self {
             values: Key::ALL.iter().map(|key| find(*key)).collect(),
@@ -366,6 +387,29 @@ impl Options {
         };
         options.excluded = excluded.iter().filter_map(|(_, site)| site.to_text()).collect();
         Ok(options)
+    }
+
+    /// Options with these values in the database.
+    #[cfg(test)]
+    pub(crate) fn of(values: &[(Key, &str)]) -> Self {
+        let common = values.iter().map(|(key, value)| (key.name().to_owned(), (*value).to_owned()));
+        Self::new(
+            &BTreeMap::new(),
+            &common.collect(),
+            &Files::default(),
+            &OwnValues::default(),
+            None,
+        )
+        .expect("good values")
+    }
+
+    /// Options with these values in the program's configuration.
+    #[cfg(test)]
+    pub(crate) fn pinned(values: &[(Key, &str)]) -> Self {
+        let pinned = values.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        let own = OwnValues { pinned, generated: BTreeMap::new() };
+        let nothing = BTreeMap::new();
+        Self::new(&nothing, &nothing, &Files::default(), &own, None).expect("good values")
     }
 
     /// The value of `key`.
@@ -401,11 +445,18 @@ impl Options {
     /// The generation in force; the cloud is always of the fourth.
     #[must_use]
     pub fn generation(&self) -> Generation {
-        if self.is_cloud() {
-            Generation::Four
-        } else {
-            Generation::numbered(self.number(Key::NginxVersion))
-        }
+        if self.is_cloud() { Generation::Four } else { self.stored_generation() }
+    }
+
+    /// The generation of the local server, in force or not.
+    #[must_use]
+    pub fn stored_generation(&self) -> Generation {
+        Generation::numbered(self.number(Key::NginxVersion))
+    }
+
+    /// The sites on whose pages the module does not start.
+    pub fn excluded_sites(&self) -> impl Iterator<Item = &str> {
+        self.excluded.iter().map(String::as_str)
     }
 
     /// Whether there is a queue server.
@@ -468,12 +519,24 @@ impl Options {
         self.text(key).replace("#PORT#", port)
     }
 
+    fn licence(&self) -> &str {
+        let licence = self.text(Key::LicenceKey);
+        if licence.is_empty() { "DEMO" } else { licence }
+    }
+
     /// Who the site is to the cloud: the hash of its licence key.
     #[must_use]
     pub fn cloud_client_id(&self) -> String {
-        let licence = self.text(Key::LicenceKey);
-        let licence = if licence.is_empty() { "DEMO" } else { licence };
-        php::md5_hex(&format!("BITRIX{licence}LICENCE"))
+        php::md5_hex(&format!("BITRIX{}LICENCE", self.licence()))
+    }
+
+    /// What a site proves its licence to the cloud with (module.md §11).
+    #[must_use]
+    pub fn cloud_verification_query(&self) -> String {
+        let id = self.cloud_client_id();
+        let (of_id, of_key) = (php::md5_hex(&format!("{id}|CP")), php::md5_hex(self.licence()));
+        let hash = php::md5_hex(&format!("{of_id}{of_key}"));
+        format!("BX_LICENCE={id}&BX_TYPE=CP&BX_HASH={hash}&BX_ALL=y")
     }
 }
 
@@ -513,8 +576,10 @@ impl Tenant {
                 own.insert(row.text(1)?, row.text(2)?);
             }
         }
-        let options =
-            Arc::new(Options::new(&own, &common, &self.state().files(), self.service().own_key())?);
+        let options = Arc::new({
+            let (files, values) = (self.state().files(), self.state().own_values());
+            Options::new(&own, &common, &files, &values, self.service().own_key())?
+        });
         let mut known = self.state().options();
         if known.len() >= SITES_MAX {
             known.clear();
@@ -531,11 +596,16 @@ impl Tenant {
         self.state().set_files(files);
     }
 
+    /// Replaces the values that the program itself brings. Clients are not told.
+    pub fn set_own_values(&self, values: OwnValues) {
+        self.state().set_own_values(values);
+    }
+
     /// Changes options of `site` (empty: of all), all or none; `None`, or an empty address, takes the value away, so that
     /// the next source counts. Clients are told to fetch their configuration again (M-083).
     ///
     /// # Errors
-    /// When a value is wrong: nothing was changed then; or when the store fails.
+    /// When a value is wrong or pinned: nothing was changed then; or when the store fails.
     pub async fn set_options(
         &self,
         site: &str,
@@ -547,16 +617,22 @@ impl Tenant {
             (*key, value.filter(|value| !value.is_empty() || !is_address(*key)))
         });
         let changes: Vec<_> = changes.collect();
+        let pinned = self.state().own_values().pinned;
         for (key, value) in &changes {
             if let Some(value) = value {
+                if pinned.contains_key(key) {
+                    return Err(OptionError::Pinned(key.name()));
+                }
                 key.check(value)?;
             }
         }
         // Clients of a server that is being switched off are told as well.
-        let before = self.config_expire(site).await?;
-        let now = self.now_s().to_string();
-        self.write_options(site, &changes, Some(&now)).await?;
-        let after = self.config_expire(site).await?;
+        let before = self.settings_changed(site).await?;
+        // Clients compare: two changes within one second differ, too (S-51).
+        let last = self.options(site).await?.number(Key::ConfigTimestamp);
+        let now = i64::try_from(self.now_s()).unwrap_or(i64::MAX).max(last.saturating_add(1));
+        self.write_options(site, &changes, Some(&now.to_string())).await?;
+        let after = self.settings_changed(site).await?;
         if let Some(event) = after.or(before) {
             self.tell(event).await;
         }
@@ -628,7 +704,10 @@ impl Tenant {
 
     /// The message that settings changed, to the shared channel; none while there is no server or
     /// nobody has a shared channel yet.
-    async fn config_expire(&self, site: &str) -> Result<Option<ModuleEvent>, OptionError> {
+    ///
+    /// # Errors
+    /// When options or the channel cannot be read.
+    pub async fn settings_changed(&self, site: &str) -> Result<Option<ModuleEvent>, OptionError> {
         let options = self.options(site).await?;
         if !options.is_server_on() {
             return Ok(None);
@@ -637,5 +716,18 @@ impl Tenant {
         let extra = notice::extra(self.now_ms(), options.text(Key::ServerName));
         let nothing = php::Value::Array(Vec::new());
         Ok(Some(notice::event(shared, "config_expire", nothing, extra)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_site_without_a_licence_proves_itself_as_a_demo() {
+        assert_eq!(
+            Options::of(&[]).cloud_verification_query(),
+            "BX_LICENCE=9300e3d70f5eb313b91e90b11fe0bdea&BX_TYPE=CP&BX_HASH=4e72efebcabab87e91bbd005bf285238&BX_ALL=y"
+        );
     }
 }

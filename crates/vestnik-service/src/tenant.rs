@@ -14,7 +14,7 @@ use crate::cache::Recent;
 use crate::channel::{CachedChannel, ChannelKey};
 use crate::db::{Database, DatabaseError, DatabaseOptions, Statement, Value};
 use crate::notice::Notice;
-use crate::option::{Files, Key, OptionError, Options};
+use crate::option::{Files, Key, OptionError, Options, OwnValues};
 use crate::site::ModuleUse;
 
 /// Notices that wait for the publisher at most; who makes another one waits.
@@ -74,6 +74,19 @@ pub struct Tenant {
     state: Arc<State>,
 }
 
+/// What the list of tenants shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantInfo {
+    /// Its `hostId`.
+    pub host_id: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it is in use.
+    pub is_active: bool,
+    /// When it was made, unix seconds.
+    pub made_s: i64,
+}
+
 /// What is kept of a tenant in memory.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -82,6 +95,7 @@ pub(crate) struct State {
     options: Mutex<HashMap<String, (Arc<Options>, u64)>>,
     options_version: AtomicU64,
     files: Mutex<Files>,
+    own_values: Mutex<OwnValues>,
     channels: Mutex<Recent<ChannelKey, CachedChannel>>,
     /// Grows with each change that makes what was read before it wrong.
     channels_version: AtomicU64,
@@ -114,6 +128,15 @@ impl State {
 
     pub(crate) fn set_files(&self, files: Files) {
         *locked(&self.files) = files;
+        self.forget_options();
+    }
+
+    pub(crate) fn own_values(&self) -> OwnValues {
+        locked(&self.own_values).clone()
+    }
+
+    pub(crate) fn set_own_values(&self, values: OwnValues) {
+        *locked(&self.own_values) = values;
         self.forget_options();
     }
 
@@ -155,6 +178,9 @@ static FIND_BY_ID: Statement =
     Statement::new("SELECT ID, HOST_ID FROM vestnik_tenant WHERE ID = ?");
 static LIST: Statement =
     Statement::new("SELECT HOST_ID FROM vestnik_tenant WHERE ACTIVE = 'Y' ORDER BY ID");
+static LIST_ALL: Statement = Statement::new(
+    "SELECT HOST_ID, NAME, ACTIVE, {time DATE_CREATE} FROM vestnik_tenant ORDER BY ID",
+);
 static CREATE: Statement = Statement::new(
     "INSERT INTO vestnik_tenant (HOST_ID, NAME, DATE_CREATE) VALUES (?, ?, {at}) {ignore HOST_ID}",
 );
@@ -280,6 +306,23 @@ impl Service {
         Ok(tenant)
     }
 
+    /// All tenants, also those switched off: `hostId`, name, whether in use, moment they were made.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn tenants(&self) -> Result<Vec<TenantInfo>, ServiceError> {
+        let rows = self.0.database.fetch(&LIST_ALL, &[]).await?;
+        let info = |row: &crate::db::Row| {
+            Ok(TenantInfo {
+                host_id: row.text(0)?,
+                name: row.text(1)?,
+                is_active: row.text(2)? == "Y",
+                made_s: row.int(3)?,
+            })
+        };
+        Ok(rows.iter().map(info).collect::<Result<_, DatabaseError>>()?)
+    }
+
     /// The `hostId`s of all tenants.
     ///
     /// # Errors
@@ -304,6 +347,7 @@ impl Service {
                 options: Mutex::default(),
                 options_version: AtomicU64::new(0),
                 files: Mutex::default(),
+                own_values: Mutex::default(),
                 channels: Mutex::new(Recent::new(CHANNELS_MAX)),
                 channels_version: AtomicU64::new(0),
                 site_names: Mutex::new(Recent::new(SITES_MAX)),

@@ -4,9 +4,13 @@
 //! own, because they wait for a database. What the service wants told to clients leaves through
 //! `publishing.rs`. The crate knows no sockets and no SQL.
 
+mod admin;
 mod answer;
+mod check;
+mod cloud;
 mod publishing;
 mod rest;
 mod web;
 
+pub use admin::{AdminOptions, AdminParts, OwnAddresses, PrintPassword};
 pub use web::{Live, Web, WebOptions};

@@ -13,6 +13,7 @@ use vestnik_hub::Hub;
 use vestnik_server::Visit;
 use vestnik_service::{DatabaseOptions, Notice, Service, ServiceError};
 
+use crate::admin::{self, Admin, AdminParts};
 use crate::answer::{self, Answer};
 use crate::publishing::Publishers;
 
@@ -40,8 +41,9 @@ pub struct Live {
 /// The module service over HTTP.
 pub struct Web {
     pub(crate) service: Service,
-    pub(crate) publishers: Publishers,
+    pub(crate) publishers: Arc<Publishers>,
     pub(crate) options: WebOptions,
+    admin: Admin,
 }
 
 impl Web {
@@ -55,28 +57,33 @@ impl Web {
         options: WebOptions,
         hub: Arc<Hub>,
         clock: Clock,
+        mut parts: AdminParts,
         mut visits: mpsc::Receiver<Visit>,
         stopping: CancellationToken,
     ) {
         let Some((service, notices)) = open(&options, &clock, &mut visits, &stopping).await else {
             return;
         };
-        let publishers = Publishers::new(hub, options.expiry_max);
+        let publishers = Arc::new(Publishers::new(Arc::clone(&hub), options.expiry_max));
+        admin::make_first_administrator(&service, &mut parts).await;
+        let admin = Admin::new(service.clone(), hub, Arc::clone(&publishers), parts);
         let mut live = options.live.clone();
-        let web = Arc::new(Self { service, publishers, options });
+        let web = Arc::new(Self { service, publishers, options, admin });
+        // Nobody is served before the keys are known.
+        web.service.set_own_key(live.borrow_and_update().keys.signing_key().cloned());
+        web.admin.apply_settings().await;
         let tasks = TaskTracker::new();
         let kept = Arc::clone(&web);
         let keeping = tasks.spawn(async move {
-            loop {
+            while live.changed().await.is_ok() {
                 let key = live.borrow_and_update().keys.signing_key().cloned();
                 kept.service.set_own_key(key);
-                if live.changed().await.is_err() {
-                    break;
-                }
             }
         });
         let told = Arc::clone(&web);
         let telling = tasks.spawn(async move { told.publishers.publish_notices(notices).await });
+        let (followed, stop) = (Arc::clone(&web), stopping.clone());
+        tasks.spawn(async move { followed.admin.follow_settings(&stop).await });
         let places = Arc::new(Semaphore::new(Self::AT_A_TIME));
         loop {
             let place = tokio::select! {
@@ -107,6 +114,7 @@ impl Web {
     async fn answer(&self, visit: &Visit) -> Answer {
         match visit.path().strip_prefix("/module/") {
             Some(operation) => self.operate(visit, operation).await,
+            None if visit.path().starts_with("/admin/") => self.admin.answer(visit).await,
             None => answer::error(StatusCode::NOT_FOUND, "NOT_FOUND", visit.path()),
         }
     }

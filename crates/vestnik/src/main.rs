@@ -1,6 +1,7 @@
 //! The `vestnik` program.
 
 mod acme;
+mod admin;
 mod back_end;
 mod bench;
 mod check;
@@ -12,6 +13,7 @@ mod import;
 mod keygen;
 mod listen;
 mod migrate;
+mod options;
 mod publish;
 mod serve;
 mod sign;
@@ -62,6 +64,10 @@ enum Command {
     Secret(back_end::SecretArgs),
     /// Make and list the tenants of the module.
     Tenant(back_end::TenantArgs),
+    /// Manage who may use the settings page and the dashboard.
+    Admin(admin::AdminArgs),
+    /// Read and set what the settings page shows.
+    Options(options::OptionsArgs),
     /// Ask a server which promises of the protocol it keeps.
     Conformance(Box<conformance::ConformanceArgs>),
 }
@@ -90,6 +96,8 @@ fn main() -> ExitCode {
         Command::Sign(args) => sign::run(&args),
         Command::Secret(args) => back_end::secret(&args),
         Command::Tenant(args) => back_end::tenants(&args),
+        Command::Admin(args) => admin::run(&args),
+        Command::Options(args) => options::run(&args),
         Command::Conformance(args) => conformance::run(&args),
     };
     match done {

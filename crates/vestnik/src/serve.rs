@@ -1,6 +1,6 @@
 //! `vestnik serve`: builds every part once, in order; takes them down in reverse.
 
-mod module;
+pub(crate) mod module;
 mod reload;
 
 use std::io::IsTerminal as _;
@@ -21,8 +21,8 @@ use vestnik_hub::engine::{DiskOptions, Engine, HistoryLimits, OpenError, Sync};
 use vestnik_hub::presence::Loaded;
 use vestnik_hub::{Announcer, Hub, OutboxLimits, Presence};
 use vestnik_server::{
-    Challenges, Limits, Listener, Options, Route, Routes, Server, StartError, Tickets, Timing, Tls,
-    Trust, UserPublishing,
+    Challenges, Door, Limits, Listener, Options, Route, Routes, Server, StartError, Tickets,
+    Timing, Tls, Trust, UserPublishing,
 };
 
 use crate::acme::{self, Renewal};
@@ -75,19 +75,20 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     // Signals are caught before the first connection, so that none finds the process unprepared.
     let mut signals = runtime.block_on(async { Signals::new() })?;
     let encryption = Encryption { tickets, challenges: Arc::default() };
-    let module = module::Module::start(config, &keys, &hub)?;
-    let options = options(config, keys, &encryption);
-    let mut server = Server::start(options, hub, module.as_ref().map(module::Module::door))
-        .map_err(explain_start)?;
+    let options = options(config, keys.clone(), &encryption);
+    let (door, visits) = Door::new();
+    let door = config.module.is_some().then_some(door);
+    let mut server = Server::start(options, Arc::clone(&hub), door).map_err(explain_start)?;
     summary::print(config, server.addresses());
+    let module = module::Module::start(config, hub, &server, visits, &keys)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), addresses = ?server.addresses(), "serving");
     systemd::tell(State::Ready);
     let challenges = Arc::clone(&encryption.challenges);
     let (wanted, wishes) = watch::channel(config.acme.clone());
     let renewal = Renewal { wishes, challenges, metrics, clock };
     let mut reloader = Reloader::new(sources, watched, encryption, wanted, set_log_level);
-    let parts = Parts { server: &server, module: module.as_ref() };
-    let ended = runtime.block_on(watch_over(&parts, &mut signals, &mut reloader, renewal));
+    let served = Served { server: &server, module: module.as_ref() };
+    let ended = runtime.block_on(watch_over(served, &mut signals, &mut reloader, renewal));
     systemd::tell(State::Stopping);
     systemd::alive_during(|| {
         server.stop();
@@ -102,6 +103,13 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     tracing::info!("stopped");
     anyhow::ensure!(ended == Ended::Told, "a thread of the server has failed");
     Ok(())
+}
+
+/// What a changed configuration is put in force in.
+#[derive(Clone, Copy)]
+struct Served<'a> {
+    server: &'a Server,
+    module: Option<&'a module::Module>,
 }
 
 /// Why serving is over.
@@ -119,15 +127,9 @@ struct Encryption {
     challenges: Arc<Challenges>,
 }
 
-/// What serves, and hears of a changed configuration.
-struct Parts<'a> {
-    server: &'a Server,
-    module: Option<&'a module::Module>,
-}
-
 /// Does what is to be done beside serving, until that is over.
 async fn watch_over(
-    parts: &Parts<'_>,
+    served: Served<'_>,
     signals: &mut Signals,
     reloader: &mut Reloader,
     renewal: Renewal,
@@ -139,13 +141,12 @@ async fn watch_over(
     let mut renewals = tokio::time::interval(TICKETS);
     let (obtained, mut new_certificates) = mpsc::channel(1);
     let mut renewing = std::pin::pin!(acme::run(renewal, obtained));
-    let server = parts.server;
-    let mut signs_of_life = std::pin::pin!(show_signs_of_life(server));
+    let mut signs_of_life = std::pin::pin!(show_signs_of_life(served.server));
     loop {
         tokio::select! {
             signal = signals.next() => match signal {
                 Signal::HangUp => {
-                    reloader.reload(parts, "SIGHUP");
+                    reloader.reload(served, "SIGHUP");
                     reloader.retry_certificate();
                 }
                 Signal::Stop(signal) => {
@@ -153,13 +154,13 @@ async fn watch_over(
                     return Ended::Told;
                 }
             },
-            () = server.failed() => {
+            () = served.server.failed() => {
                 tracing::error!("a thread of the server has failed; stopping, to be started again");
                 return Ended::Failed;
             }
-            _ = looks.tick(), if !watch.is_zero() => reloader.look(parts),
+            _ = looks.tick(), if !watch.is_zero() => reloader.look(served),
             _ = renewals.tick() => renew(reloader.tickets()),
-            Some(()) = new_certificates.recv() => reloader.reload(parts, "a new certificate"),
+            Some(()) = new_certificates.recv() => reloader.reload(served, "a new certificate"),
             () = &mut renewing => {}
             () = &mut signs_of_life => {}
         }

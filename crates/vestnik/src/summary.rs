@@ -3,6 +3,9 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 
+use vestnik_service::option::Key;
+use vestnik_web::OwnAddresses;
+
 use crate::config::{Config, KeySource, Routes};
 
 /// Prints the summary to standard output.
@@ -65,20 +68,77 @@ fn text(config: &Config, addresses: &[SocketAddr]) -> String {
         text.push_str(&format!("  no certificate yet for {names}: asked for at {directory}\n"));
     }
     text.push_str(&format!("  data in {}\n", config.data_dir.display()));
-    let listeners = || {
-        let all = config.server.listeners.iter().zip(addresses);
-        all.filter(|(listener, _)| listener.routes == Routes::Standard && !listener.proxy_protocol)
-    };
-    let plain = listeners().find(|(listener, _)| listener.tls.is_none());
-    let secure = listeners().find(|(listener, _)| listener.tls.is_some());
-    let places = Places {
-        plain: plain.map(|(_, address)| *address),
-        secure: secure.map(|(_, address)| *address),
-    };
+    let places = places(config, addresses);
     if places.plain.or(places.secure).is_some() {
         text.push_str(&site_settings(config, &places));
     }
     text
+}
+
+fn places(config: &Config, addresses: &[SocketAddr]) -> Places {
+    let all = || {
+        let all = config.server.listeners.iter().zip(addresses);
+        all.filter(|(listener, _)| listener.routes == Routes::Standard && !listener.proxy_protocol)
+    };
+    let plain = all().find(|(listener, _)| listener.tls.is_none());
+    let secure = all().find(|(listener, _)| listener.tls.is_some());
+    Places {
+        plain: plain.map(|(_, address)| *address),
+        secure: secure.map(|(_, address)| *address),
+    }
+}
+
+/// Where the pages of administrators are, as this machine reaches them.
+pub(crate) fn admin_page(config: &Config, addresses: &[SocketAddr]) -> Option<String> {
+    let places = places(config, addresses);
+    let plain = places.plain.map(|address| format!("http://{}/admin/", local(address)));
+    plain.or_else(|| places.secure.map(|address| format!("https://{}/admin/", local(address))))
+}
+
+/// Prints, once, who may use the pages of administrators.
+pub(crate) fn print_password(page: Option<&str>, login: &str, password: &str) {
+    let page = page.unwrap_or("/admin/");
+    let text = format!(
+        "\nSettings page and dashboard: {page}\n  login     {login}\n  password  {password}\n  This password is \
+         shown once and kept nowhere; `vestnik admin password` sets another.\n"
+    );
+    let mut out = std::io::stdout().lock();
+    // As above.
+    let _ = out.write_all(text.as_bytes());
+    let _ = out.flush();
+}
+
+/// What belongs into the fields of the settings page for this very server.
+pub(crate) fn own_addresses(config: &Config, addresses: &[SocketAddr]) -> OwnAddresses {
+    let places = places(config, addresses);
+    let mut all = Vec::new();
+    if let Some(address) = places.plain.or(places.secure) {
+        let scheme = if places.plain.is_some() { "http" } else { "https" };
+        for (key, path) in [(Key::PathToPublish, "pub"), (Key::PathToJsonRpc, "api")] {
+            all.push((key, format!("{scheme}://{}/bitrix/{path}/", local(address))));
+        }
+    }
+    if let Some(address) = places.plain {
+        for (key, scheme, path) in [
+            (Key::PathToPublishWeb, "http", "pubweb"),
+            (Key::PathToModernListener, "http", "sub"),
+            (Key::PathToWebsocket, "ws", "subws"),
+        ] {
+            all.push((key, format!("{}/bitrix/{path}/", client_base(config, scheme, address))));
+        }
+    }
+    for (key, scheme, path) in [
+        (Key::PathToPublishWebSecure, "https", "pubweb"),
+        (Key::PathToModernListenerSecure, "https", "sub"),
+        (Key::PathToWebsocketSecure, "wss", "subws"),
+    ] {
+        let base = match places.secure {
+            Some(address) => secure_base(config, scheme, address),
+            None => format!("{scheme}://#DOMAIN#"),
+        };
+        all.push((key, format!("{base}/bitrix/{path}/")));
+    }
+    OwnAddresses(all)
 }
 
 /// The first listeners with all routes, without and with encryption.

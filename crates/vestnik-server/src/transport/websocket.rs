@@ -251,6 +251,11 @@ impl WebSocket {
         let _ = socket2::SockRef::from(&*self.stream.socket_mut()).set_linger(Some(Duration::ZERO));
     }
 
+    /// The form of its messages.
+    pub(crate) const fn framing(&self) -> Framing {
+        self.framing
+    }
+
     pub(crate) fn admitted(&self) -> Option<IpAddr> {
         self.admitted
     }

@@ -6,9 +6,10 @@ use super::statement::{Statement, Value, render};
 use super::{Database, DatabaseError, Dialect};
 
 /// Every migration in order; its place plus one is its version.
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     ("tables", include_str!("../migrations/0001_tables.sql")),
     ("outbox", include_str!("../migrations/0002_outbox.sql")),
+    ("administrators", include_str!("../migrations/0003_administrators.sql")),
 ];
 
 /// Tables of the PHP module; where they exist already, our column is added.

@@ -97,6 +97,8 @@ async fn get(call: Call<'_>) -> Outcome {
             Source::File => "file",
             Source::IncludeFile => "include",
             Source::BuiltIn => "default",
+            Source::Pinned => "configuration",
+            Source::Generated => "generated",
         };
         let text = options.text(key);
         let mut members = Vec::new();

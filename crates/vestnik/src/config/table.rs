@@ -298,6 +298,20 @@ settings! {
     "Let programs at addresses of `trusted.allow` call the operations of a back end for the default tenant without a signature or secret; settings are never open. Off, every call needs a proof.",
     "module.md §21, README D15: a proxy on the same machine that hides its callers would open it to the world";
 
+    "module.cloud", Kind::Text, "\"\"",
+    "Base address of the directory of Bitrix' cloud servers, https. Empty: `https://rtc-cloud.bitrix24.tech` for regions of that domain, else `https://rtc-cloud.bitrix.info`.",
+    "module.md §11: what the constant `PULL_CLOUD_SERVER` is to PHP";
+
+    "admin.session_lifetime", Kind::Time(2 * SECOND, 30 * 24 * HOUR), "\"12h\"",
+    "An administrator who has done nothing for this long has to sign in again.",
+    "a working day";
+    "admin.proxy_user_header", Kind::Text, "\"\"",
+    "Header in which a proxy of `trusted.proxies` names who asks, such as `X-Remote-User`: they need no password at `/admin/`. The proxy must replace what clients send in it. Empty: nobody is believed.",
+    "sign-on of a company in front of the pages";
+    "admin.show_bodies", Kind::Flag, "false",
+    "Show administrators what messages say, not only ids, types and sizes.",
+    "messages are private";
+
     "log.level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "\"info\"",
     "Least important lines that are written to standard error.",
     "style.md §7";

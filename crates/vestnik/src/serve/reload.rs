@@ -119,31 +119,31 @@ impl Reloader {
 
     /// Looks at the files; once changes have settled, puts them in force. After a failure it tries
     /// each time: what is missing may come by itself.
-    pub(super) fn look(&mut self, parts: &super::Parts<'_>) {
+    pub(super) fn look(&mut self, served: super::Served<'_>) {
         let now = looks(&self.sources, &self.config);
         if now == self.read && self.failure.is_none() {
             self.changing = None;
             return;
         }
         if now == self.read || self.changing.as_ref() == Some(&now) {
-            self.reload(parts, "a file has changed");
+            self.reload(served, "a file has changed");
         } else {
             self.changing = Some(now);
         }
     }
 
     /// Reads everything again and puts it in force. A mistake anywhere changes nothing.
-    pub(super) fn reload(&mut self, parts: &super::Parts<'_>, cause: &'static str) {
+    pub(super) fn reload(&mut self, served: super::Served<'_>, cause: &'static str) {
         systemd::tell(State::Reloading);
         // Before reading: what changes meanwhile is found by the next look.
         self.read = looks(&self.sources, &self.config);
         self.changing = None;
         match self.load() {
-            Ok((Watched { config, read, .. }, options)) => {
-                if let Some(module) = parts.module {
-                    module.tell(&options.tenant.keys);
+            Ok((Watched { config, read, .. }, keys, options)) => {
+                served.server.reload(options);
+                if let Some(module) = served.module {
+                    module.reload(&config, &keys);
                 }
-                parts.server.reload(options);
                 self.failure = None;
                 self.say(&config, cause);
                 (self.set_log_level)(config.log.level);
@@ -168,14 +168,14 @@ impl Reloader {
         systemd::tell(State::Ready);
     }
 
-    fn load(&self) -> anyhow::Result<(Watched, vestnik_server::Options)> {
+    fn load(&self) -> anyhow::Result<(Watched, KeyRing, vestnik_server::Options)> {
         let mut watched = Watched::load(&self.sources)?;
         let keys = watched.load_keys()?;
         for warning in &watched.warnings {
             tracing::warn!("{warning}");
         }
-        let options = super::options(&watched.config, keys, &self.encryption);
-        Ok((watched, options))
+        let options = super::options(&watched.config, keys.clone(), &self.encryption);
+        Ok((watched, keys, options))
     }
 
     fn say(&self, config: &Config, cause: &'static str) {

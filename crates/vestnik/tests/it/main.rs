@@ -1,13 +1,16 @@
 //! The one end-to-end test binary: starts the real program and speaks raw bytes to it.
 
 mod acme;
+mod admin;
 mod back_end;
 mod bench;
+mod browser;
 mod channels;
 mod chaos;
 mod clients;
 mod command_line;
 mod conformance;
+mod dashboard;
 #[path = "../../../vestnik-service/tests/it/database_server.rs"]
 mod database_server;
 mod delivery;
@@ -44,6 +47,9 @@ mod requests;
 mod routing;
 mod sdk;
 mod server;
+mod settings_clients;
+mod settings_page;
+mod settings_rows;
 mod shutdown;
 mod sign;
 mod site;

@@ -145,6 +145,12 @@ pub(crate) fn get(address: SocketAddr, target: &str) -> Answer {
     exchange(address, format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n"))
 }
 
+/// One GET with these header lines.
+pub(crate) fn get_with(address: SocketAddr, target: &str, headers: &[&str]) -> Answer {
+    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    exchange(address, format!("GET {target} HTTP/1.1\r\nHost: {address}\r\n{headers}\r\n"))
+}
+
 /// The bytes of `POST target`, `headers` as whole lines.
 pub(crate) fn post_bytes(target: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
     let mut request =

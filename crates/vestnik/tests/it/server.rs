@@ -82,6 +82,11 @@ impl TestServer {
         self.child.id()
     }
 
+    /// The `option=value` settings it was started with.
+    pub(crate) fn settings(&self) -> &[String] {
+        &self.settings
+    }
+
     /// Its data folder.
     pub(crate) fn data(&self) -> &Path {
         self.data.path()
