@@ -161,6 +161,7 @@ function show(values, live) {
   fill('refusals', last.refusals.map((count, index) => [data.refusals[index], count]).filter(([, count]) => count > 0))
   fill('top', live.top)
   fill('kinds', live.kinds)
+  fill('nodes', live.nodes ?? [])
 }
 
 // --- once a second, as long as somebody looks

@@ -20,6 +20,9 @@ use crate::answer::{self, Answer};
 const SAMPLES_MAX: usize = 600;
 /// Two viewers within this time get the same sample.
 const FRESH: Duration = Duration::from_millis(900);
+/// Nodes write of themselves every few seconds.
+const NODES_FRESH: Duration = Duration::from_secs(5);
+const NODES_MAX: usize = 100;
 const KINDS_MAX: usize = 10;
 const TOP_MAX: usize = 8;
 
@@ -61,6 +64,8 @@ struct Taken {
     number: u64,
     /// Deliveries by time at the last sample.
     latency: Vec<u64>,
+    /// What the nodes say of themselves, and when they were asked.
+    nodes: Option<(Instant, Value)>,
 }
 
 const fn way_name(way: Way) -> &'static str {
@@ -130,6 +135,37 @@ impl Admin {
         })
     }
 
+    /// Name, WebSocket connections, polls and channels of every node; of this one alone where nodes share
+    /// nothing.
+    async fn nodes(&self, survey: &Survey) -> Value {
+        let others = match self.hub.stats_of_nodes().await {
+            Ok(others) => others,
+            Err(error) => {
+                tracing::warn!(%error, "statistics of the other nodes cannot be read");
+                None
+            }
+        };
+        let Some(others) = others else {
+            let of_way = |wanted: Way| -> u64 {
+                let fits = survey.connections.iter().filter(|((way, _), _)| *way == wanted);
+                fits.map(|(_, count)| count).sum()
+            };
+            let channels = self.hub.announcer().private_channels();
+            return json!([[
+                self.options.node,
+                of_way(Way::WebSocket),
+                of_way(Way::Poll),
+                channels
+            ]]);
+        };
+        let node = |node: &vestnik_hub::engine::NodeStats| {
+            let stats: Value = serde_json::from_str(&node.json).unwrap_or_default();
+            let number = |name: &str| stats.get(name).and_then(Value::as_u64).unwrap_or(0);
+            json!([node.name, number("websockets"), number("pollings"), number("channels")])
+        };
+        others.iter().take(NODES_MAX).map(node).collect()
+    }
+
     /// `GET live`: the samples after the number that the query names, and what is not drawn.
     pub(super) async fn live(&self, visit: &Visit) -> Answer {
         let after = visit.query().strip_prefix("after=").and_then(|it| it.parse::<u64>().ok());
@@ -147,6 +183,9 @@ impl Admin {
                 taken.samples.pop_front();
             }
         }
+        if taken.nodes.as_ref().is_none_or(|(asked, _)| asked.elapsed() >= NODES_FRESH) {
+            taken.nodes = Some((Instant::now(), self.nodes(&survey).await));
+        }
         let after = after.unwrap_or(0);
         let samples: Vec<&Value> =
             taken.samples.iter().filter(|(number, _)| *number > after).map(|(_, it)| it).collect();
@@ -162,6 +201,7 @@ impl Admin {
             "samples": samples,
             "kinds": kinds,
             "top": top,
+            "nodes": taken.nodes.as_ref().map(|(_, nodes)| nodes),
             "isReachable": self.hub.engine().is_reachable(),
             "isFull": self.hub.is_full(),
         });
@@ -191,6 +231,7 @@ impl Admin {
                 (table(viewer, "forms", text::TABLE_FORMS, &[text::COLUMN_WAY, text::COLUMN_FORM, text::COLUMN_COUNT]))
                 (table(viewer, "refusals", text::TABLE_REFUSALS, &[text::COLUMN_REASON, text::COLUMN_COUNT]))
                 (table(viewer, "top", text::TABLE_TOP, &[text::COLUMN_CHANNEL, text::COLUMN_CONNECTIONS]))
+                (table(viewer, "nodes", text::TABLE_NODES, &[text::NODE, text::WAY_WEBSOCKET, text::WAY_POLL, text::COLUMN_CHANNELS]))
                 (table(viewer, "kinds", text::TABLE_KINDS, &[text::COLUMN_KIND, text::COLUMN_COUNT]))
             }
             section.card aria-labelledby="health-title" {

@@ -140,6 +140,8 @@ texts! {
     TABLE_FORMS "Transports and generations" "Способы и поколения";
     TABLE_REFUSALS "Refusals since the start" "Отказы с момента запуска";
     TABLE_TOP "Channels with most connections" "Каналы с наибольшим числом подключений";
+    TABLE_NODES "Nodes" "Узлы";
+    COLUMN_CHANNELS "Channels" "Каналы";
     TABLE_KINDS "Message types today" "Типы сообщений за сегодня";
     COLUMN_WAY "Transport" "Способ";
     COLUMN_FORM "Format" "Формат";

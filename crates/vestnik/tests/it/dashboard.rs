@@ -36,6 +36,7 @@ fn the_overview_shows_what_the_server_does() {
     page.until("document.querySelector('#figure-history').textContent === '5'");
     page.until("document.querySelector('#table-forms tbody').innerText.includes('WebSocket')");
     page.until("document.querySelector('#table-top tbody').innerText.includes('…')");
+    page.until("document.querySelector('#table-nodes tbody').rows.length === 1");
     page.until("Number(document.body.dataset.samples) >= 3");
     assert!(page.text("#engine-health").contains("reachable"));
     let whole = Pair::new(7).private.to_string();
