@@ -134,6 +134,8 @@ impl Client {
                 biased;
                 _ = &mut served => {
                     is_over = true;
+                    // As long as it is there, even ended, a request that it did not take waits in it.
+                    served = Box::pin(std::future::pending());
                     asking.await
                 }
                 answer = &mut asking => answer,

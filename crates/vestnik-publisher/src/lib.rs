@@ -15,3 +15,7 @@ pub use caller::{CallError, Caller, Opened, Reply};
 pub use cloud::{Cloud, CloudError, CloudServer, region_domain};
 pub use http::{Answer as HttpAnswer, Client as HttpClient, Failure as HttpFailure};
 pub use server::{AuthoritiesError, Options, OptionsError, Protocol, RemotePublisher, trusting};
+pub use vestnik_proto::publisher::BatchLimits;
+
+/// Whom the certificates of servers are checked with.
+pub type TlsConfig = std::sync::Arc<rustls::ClientConfig>;

@@ -59,6 +59,9 @@ impl Routes {
             ("/healthz", Route::Health),
             ("/module/", Route::Module),
             ("/admin/", Route::Module),
+            // What clients of the PHP module know by heart (module.md §10, §17).
+            ("/bitrix/components/bitrix/pull.request/ajax.php", Route::Module),
+            ("/bitrix/services/main/ajax.php", Route::Module),
             Self::CHALLENGE,
         ];
         Self::new(
