@@ -280,7 +280,10 @@ impl Tenant {
             return Ok(known.channel);
         }
         let version = self.state().channels_version();
-        if user != 0 && self.is_inactive(user).await? {
+        if user != 0
+            && (self.is_inactive(user).await?
+                || (user > 0 && !self.inactive_by_hook(&[user]).await.is_empty()))
+        {
             return Err(ChannelError::InactiveUser(user));
         }
         match self.find_channel(user, kind).await? {
@@ -334,7 +337,8 @@ impl Tenant {
         for users in missing.chunks(USERS_OF_A_QUERY_MAX) {
             let (tenant, list) = (Value::Int(self.id()), Value::Ints(users));
             let rows = self.database().fetch(&INACTIVE_MANY, &[tenant, list]).await?;
-            let inactive = rows.iter().map(|row| row.int(0)).collect::<Result<Vec<_>, _>>()?;
+            let mut inactive = rows.iter().map(|row| row.int(0)).collect::<Result<Vec<_>, _>>()?;
+            inactive.extend(self.inactive_by_hook(users).await);
             let values = [tenant, Value::Text(kind.name()), list];
             let mut found = std::collections::HashMap::new();
             for row in self.database().fetch(&FIND_MANY, &values).await? {
@@ -714,7 +718,7 @@ fn replacement(new: &Channel, starts: php::Value, options: &Options) -> php::Val
     ])
 }
 
-fn random_id() -> Result<ChannelId, ChannelError> {
+pub(crate) fn random_id() -> Result<ChannelId, ChannelError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|_| ChannelError::Random)?;
     Ok(ChannelId::from_bytes(bytes))

@@ -10,6 +10,9 @@ use crate::token::{self, TOKEN_TTL_S};
 /// How long a client may keep the channel of a channel object, seconds: a year.
 const FREE_CHANNEL_TTL_S: u64 = 31_536_000;
 
+/// Where clients of sites without a queue server ask for news.
+const POLLING_PATH: &str = "/bitrix/components/bitrix/pull.request/ajax.php?UPDATE_STATE";
+
 /// Who asks, and from where.
 #[derive(Clone, Debug, Default)]
 pub struct ConfigRequest<'a> {
@@ -213,12 +216,27 @@ impl Tenant {
         site: &str,
         is_https: bool,
     ) -> Result<String, ChannelError> {
-        let options = self.options(site).await?;
-        if !options.is_server_on() {
+        if !self.options(site).await?.is_server_on() {
             return Err(ChannelError::ServerOff);
         }
-        let mut channels = vec![self.channel(user, &ChannelKind::Private).await?];
+        self.polling_config(user, site, is_https).await
+    }
+
+    /// The same; without a queue server it tells the client to poll (module.md §10).
+    ///
+    /// # Errors
+    /// When the user can have no channel, or the database fails.
+    pub async fn polling_config(
+        &self,
+        user: i64,
+        site: &str,
+        is_https: bool,
+    ) -> Result<String, ChannelError> {
+        let options = self.options(site).await?;
+        let polls = !options.is_server_on();
+        let mut channels = vec![self.any_channel(user, &ChannelKind::Private, &options).await?];
         if user > 0
+            && !polls
             && let Some(shared) = self.obtainable(0, &ChannelKind::Shared).await?
         {
             channels.push(shared);
@@ -226,9 +244,14 @@ impl Tenant {
         let join = |part: &dyn Fn(&Channel) -> String| {
             channels.iter().map(part).collect::<Vec<_>>().join("/")
         };
-        let ids = join(&|channel| options.sign_for_listener(channel));
+        // Whoever polls names the bare id.
+        let ids = join(&|channel| match polls {
+            true => channel.id.to_string(),
+            false => options.sign_for_listener(channel),
+        });
         let generation = options.generation();
-        let public_id = channels[0].public_id.filter(|_| generation.has_public_channels());
+        let public_id =
+            channels[0].public_id.filter(|_| generation.has_public_channels() && !polls);
         let [long_polling, websocket, publish] = addresses(&options, None);
         let client = if options.is_cloud() {
             format!("&clientId={}", options.cloud_client_id())
@@ -252,11 +275,11 @@ impl Tenant {
             ("CHANNEL_DT", join(&|channel| channel.created_s.to_string())),
             ("USER_ID", user.to_string()),
             ("LAST_ID", channels[0].last_id.to_string()),
-            ("PATH", path(&long_polling, true)),
-            ("PATH_PUB", path(&publish, generation.has_public_channels())),
-            ("PATH_WS", path(&websocket, options.has_legacy_websockets())),
+            ("PATH", if polls { POLLING_PATH.to_owned() } else { path(&long_polling, true) }),
+            ("PATH_PUB", path(&publish, generation.has_public_channels() && !polls)),
+            ("PATH_WS", path(&websocket, options.has_legacy_websockets() && !polls)),
             ("PATH_COMMAND", String::new()),
-            ("METHOD", "LONG".to_owned()),
+            ("METHOD", if polls { "PULL" } else { "LONG" }.to_owned()),
             ("REVISION", REVISION_WEB.to_string()),
             ("ERROR", String::new()),
         ]);

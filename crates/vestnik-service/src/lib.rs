@@ -7,6 +7,7 @@
 //! of the wire formats of queue servers or of the hub: what is to be published comes out as [`Notice`]s.
 
 pub mod access;
+pub mod activity;
 pub mod administrator;
 pub mod audit;
 pub mod bitrix;
@@ -16,6 +17,8 @@ pub mod config;
 pub mod db;
 pub mod event;
 pub mod guest;
+pub mod hook;
+pub mod job;
 pub mod notice;
 pub mod notification;
 pub mod option;
@@ -27,6 +30,7 @@ pub mod site;
 pub mod stack;
 pub mod tenant;
 mod token;
+mod user_option;
 pub mod watch;
 
 pub use db::{Database, DatabaseError, DatabaseOptions};

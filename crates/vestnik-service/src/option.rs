@@ -114,6 +114,7 @@ keys! {
     ServerName "server_name" "" Kind::Text;
     Region "region" "" Kind::Text;
     LicenceKey "licence_key" "" Kind::Secret;
+    CallbackUrl "callback_url" "" Kind::Text;
 }
 
 /// Regions whose services are under another domain.
@@ -139,6 +140,9 @@ impl Key {
             return wrong("at most 4096 bytes");
         }
         match self.kind() {
+            Kind::Text if self == Self::CallbackUrl && !is_callback(value) => {
+                wrong("an http or https address, or nothing")
+            }
             Kind::Switch if !matches!(value, "Y" | "N") => wrong("`Y` or `N`"),
             Kind::Mode if !matches!(value, "personal" | "shared") => {
                 wrong("`personal` or `shared`")
@@ -169,6 +173,13 @@ impl Key {
             | Kind::Secret => Ok(()),
         }
     }
+}
+
+fn is_callback(value: &str) -> bool {
+    let host = ["http://", "https://"].iter().find_map(|scheme| value.strip_prefix(scheme));
+    value.is_empty()
+        || (host.is_some_and(|host| !host.is_empty() && !host.starts_with('/'))
+            && value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'))
 }
 
 fn is_address(value: &str, schemes: &[&str]) -> bool {
@@ -645,7 +656,7 @@ impl Tenant {
     /// # Errors
     /// When the store fails.
     pub async fn restore_default_options(&self, site: &str) -> Result<(), OptionError> {
-        const KEPT: [Key; 11] = [
+        const KEPT: [Key; 12] = [
             Key::RegisteredOnSharedServer,
             Key::SharedServerAddress,
             Key::SharedServerKey,
@@ -657,6 +668,7 @@ impl Tenant {
             Key::ServerName,
             Key::Region,
             Key::LicenceKey,
+            Key::CallbackUrl,
         ];
         let keys = Key::ALL.iter().filter(|key| !KEPT.contains(key));
         let changes: Vec<_> = keys.map(|key| (*key, None)).collect();

@@ -5,28 +5,36 @@
 //! [`RestError`]. What it needs of the world outside it asks of a [`Backstage`].
 
 mod access;
+mod application;
 mod batch;
 mod channel;
+mod cloud;
 mod configuration;
+mod controller;
 mod event;
 mod failure;
 mod form;
 mod input;
+mod mobile;
 mod online;
 mod openapi;
+mod polling;
 mod setting;
 mod watch;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
+use vestnik_core::Secret;
 use vestnik_core::publisher::{BoxFuture, Publisher};
 
 pub use crate::access::{Caller, Right};
 pub use batch::{BATCH_MAX, Batch};
+pub use controller::OPEN_TO_ALL;
 pub use failure::RestError;
 pub use input::{INPUT_BYTES_MAX, Input, InputError};
 pub use openapi::document;
+pub use polling::failure as polling_failure;
 
 use crate::tenant::Tenant;
 
@@ -44,6 +52,27 @@ pub trait Backstage: Send + Sync {
 
     /// What is known of the way to the queue server of a tenant.
     fn server_state(&self, tenant: &Tenant) -> ServerState;
+
+    /// Addresses and regions of the cloud's servers, from the directory for a region.
+    ///
+    /// # Errors
+    /// When the directory does not answer.
+    fn cloud_servers<'a>(
+        &'a self,
+        region: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<(String, String)>, RestError>>;
+
+    /// Registers with a server of the cloud, or with the one that the directory chooses: its host, and
+    /// the key that requests to it are signed with.
+    ///
+    /// # Errors
+    /// When nobody answers, or the server refuses.
+    fn cloud_register<'a>(
+        &'a self,
+        region: &'a str,
+        host: Option<&'a str>,
+        licence: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<(String, Secret<String>), RestError>>;
 }
 
 /// What became of the last events on the way to a queue server.
@@ -144,6 +173,11 @@ pub(crate) fn operations() -> impl Iterator<Item = &'static Operation> {
         configuration::OPERATIONS,
         channel::OPERATIONS,
         watch::OPERATIONS,
+        application::OPERATIONS,
+        polling::OPERATIONS,
+        cloud::OPERATIONS,
+        controller::OPERATIONS,
+        mobile::OPERATIONS,
         online::OPERATIONS,
         setting::OPERATIONS,
         access::OPERATIONS,

@@ -13,6 +13,7 @@ use crate::access::Right;
 use crate::cache::Recent;
 use crate::channel::{CachedChannel, ChannelKey};
 use crate::db::{Database, DatabaseError, DatabaseOptions, Statement, Value};
+use crate::hook::{Hooks, NoHooks};
 use crate::notice::Notice;
 use crate::option::{Files, Key, OptionError, Options, OwnValues};
 use crate::site::ModuleUse;
@@ -62,6 +63,8 @@ struct Inner {
     secrets: Mutex<Recent<String, KnownSecret>>,
     /// What the queue server in this process signs with; options that name no key have it.
     own_key: Mutex<Option<vestnik_core::sign::Key>>,
+    /// What asks back ends.
+    hooks: Mutex<Arc<dyn Hooks>>,
 }
 
 /// Tenant and right of a secret, and when that was read.
@@ -211,6 +214,7 @@ impl Service {
             tenants: Mutex::default(),
             secrets: Mutex::new(Recent::new(KNOWN_SECRETS_MAX)),
             own_key: Mutex::default(),
+            hooks: Mutex::new(Arc::new(NoHooks)),
         };
         let service = Self(Arc::new(inner));
         service.default_tenant().await?;
@@ -239,6 +243,15 @@ impl Service {
 
     pub(crate) fn own_key(&self) -> Option<vestnik_core::sign::Key> {
         locked(&self.0.own_key).clone()
+    }
+
+    /// Has back ends asked by `hooks` from now on.
+    pub fn set_hooks(&self, hooks: Arc<dyn Hooks>) {
+        *locked(&self.0.hooks) = hooks;
+    }
+
+    pub(crate) fn hooks(&self) -> Arc<dyn Hooks> {
+        Arc::clone(&locked(&self.0.hooks))
     }
 
     pub(crate) fn secrets(&self) -> MutexGuard<'_, Recent<String, KnownSecret>> {

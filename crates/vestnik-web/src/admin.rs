@@ -26,6 +26,7 @@ use vestnik_server::{Handle, Visit};
 use vestnik_service::administrator::{Access, AdministratorError, Session};
 use vestnik_service::db::DatabaseError;
 use vestnik_service::option::{Key, OptionError, OwnValues};
+use vestnik_service::rest::RestError;
 use vestnik_service::{Service, ServiceError, Tenant};
 
 use self::access::Attempts;
@@ -100,6 +101,8 @@ enum Trouble {
     Options(#[from] OptionError),
     #[error(transparent)]
     Administrator(AdministratorError),
+    #[error(transparent)]
+    Way(#[from] RestError),
     #[error("there is no administrator {0}")]
     UnknownProxyUser(String),
     #[error("the form is too large")]
@@ -308,7 +311,7 @@ impl Admin {
     /// The page that says why there is no other.
     fn explain(&self, trouble: &Trouble, look: &Look) -> Answer {
         let (status, said) = match trouble {
-            Trouble::Database(_) | Trouble::Options(_) => {
+            Trouble::Database(_) | Trouble::Options(_) | Trouble::Way(_) => {
                 let cause = trouble.source().map(ToString::to_string);
                 tracing::error!(error = %trouble, cause, "a page of administrators failed");
                 (StatusCode::SERVICE_UNAVAILABLE, text::DATABASE_GONE)

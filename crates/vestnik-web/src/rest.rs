@@ -8,7 +8,9 @@ use http::header::{
     RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{Method, StatusCode};
+use vestnik_core::Secret;
 use vestnik_core::publisher::{BoxFuture, Publisher};
+use vestnik_publisher::{Cloud, CloudError, region_domain};
 use vestnik_server::Visit;
 use vestnik_service::Tenant;
 use vestnik_service::rest::{self, Backstage, Batch, Caller, Input, RestError, Right, ServerState};
@@ -21,15 +23,60 @@ impl Backstage for Web {
         &'a self,
         tenant: &'a Tenant,
     ) -> BoxFuture<'a, Result<Arc<dyn Publisher>, RestError>> {
-        Box::pin(async move { Ok(self.publishers.of(tenant.host_id())) })
+        Box::pin(async move {
+            let server: Arc<dyn Publisher> = self.publishers.of(tenant).await?;
+            Ok(server)
+        })
     }
 
-    fn server_state(&self, _tenant: &Tenant) -> ServerState {
-        ServerState::default()
+    fn server_state(&self, tenant: &Tenant) -> ServerState {
+        self.publishers.state(tenant)
+    }
+
+    fn cloud_servers<'a>(
+        &'a self,
+        region: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<(String, String)>, RestError>> {
+        Box::pin(async move {
+            let servers = self.cloud(region).servers().await.map_err(|it| cloud_failed(&it))?;
+            Ok(servers.into_iter().map(|server| (server.url, server.region)).collect())
+        })
+    }
+
+    fn cloud_register<'a>(
+        &'a self,
+        region: &'a str,
+        host: Option<&'a str>,
+        licence: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<(String, Secret<String>), RestError>> {
+        Box::pin(async move {
+            let cloud = self.cloud(region);
+            let host = match host {
+                Some(host) => host.to_owned(),
+                None => cloud.hostname().await.map_err(|error| cloud_failed(&error))?,
+            };
+            let registered = cloud.register(&host, licence).await;
+            let key = registered.map_err(|error| cloud_failed(&error))?;
+            Ok((host, Secret::new(key)))
+        })
     }
 }
 
+/// What the cloud says, in its own words.
+fn cloud_failed(error: &CloudError) -> RestError {
+    RestError::server(error.to_string())
+}
+
 impl Web {
+    /// The cloud whose directory serves a region.
+    fn cloud(&self, region: &str) -> Cloud {
+        let tls = Arc::clone(&self.options.tls);
+        match &self.options.cloud_directory {
+            Some(directory) => Cloud::new(directory, tls),
+            None => Cloud::new(&format!("https://rtc-cloud.{}", region_domain(region)), tls),
+        }
+    }
+
     /// Serves a request for an operation.
     pub(crate) async fn operate(&self, visit: &Visit, operation: &str) -> Answer {
         let mut answer = match *visit.method() {
@@ -61,8 +108,12 @@ impl Web {
     }
 
     async fn result(&self, visit: &Visit, operation: &str) -> Result<String, RestError> {
-        let caller = self.caller(visit).await?;
         let body = visit.body();
+        let is_open = operation.eq_ignore_ascii_case(rest::OPEN_TO_ALL);
+        let caller = match self.caller(visit).await {
+            Err(error) if is_open && error.status == 401 => self.nobody(visit).await?,
+            other => other?,
+        };
         let is_batch =
             operation.eq_ignore_ascii_case("batch") || operation.eq_ignore_ascii_case("batch.json");
         if is_batch && body.trim_ascii_start().starts_with(b"[") {
@@ -75,9 +126,21 @@ impl Web {
         rest::call(&caller, self, operation, input).await
     }
 
+    /// Somebody unknown, at the tenant that the request names.
+    pub(crate) async fn nobody(&self, visit: &Visit) -> Result<Caller, RestError> {
+        let (host_id, _) = visit.site_credentials();
+        let tenant = if host_id.is_empty() {
+            Some(self.service.default_tenant().await?)
+        } else {
+            self.service.tenant(&host_id).await?
+        };
+        let tenant = tenant.ok_or_else(RestError::unauthorised)?;
+        Ok(Caller { tenant, right: Right::User, user: Some(0), host: host_name(visit) })
+    }
+
     /// Who calls: a secret or a token in `Authorization`, a signature over the body, or, if that was
     /// opened, the address.
-    async fn caller(&self, visit: &Visit) -> Result<Caller, RestError> {
+    pub(crate) async fn caller(&self, visit: &Visit) -> Result<Caller, RestError> {
         let (host_id, signature) = visit.site_credentials();
         let mut caller = if let Some(value) = visit.headers().get(AUTHORIZATION) {
             let bearer = value.to_str().ok().and_then(bearer);
@@ -125,14 +188,14 @@ fn is_of_browser(visit: &Visit) -> bool {
     headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site")
 }
 
-fn is_form(visit: &Visit) -> bool {
+pub(crate) fn is_form(visit: &Visit) -> bool {
     let kind = visit.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default();
     kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
 /// The host that the request names, without its port.
-fn host_name(visit: &Visit) -> String {
+pub(crate) fn host_name(visit: &Visit) -> String {
     let host = visit.headers().get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let end = if host.starts_with('[') {
         host.find(']').map_or(host.len(), |at| at + 1)

@@ -1,5 +1,6 @@
 //! The front: takes requests, serves them beside each other, and stops in order.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +11,16 @@ use tokio_util::task::TaskTracker;
 use vestnik_core::sign::KeyRing;
 use vestnik_core::{Clock, Expiry};
 use vestnik_hub::Hub;
+use vestnik_publisher::TlsConfig;
 use vestnik_server::Visit;
 use vestnik_service::{DatabaseOptions, Notice, Service, ServiceError};
 
 use crate::admin::{self, Admin, AdminParts};
 use crate::answer::{self, Answer};
-use crate::publishing::Publishers;
+use crate::compatible::{CONTROLLER_PATH, POLLING_PATH};
+use crate::hooks::HttpHooks;
+use crate::jobs;
+use crate::publishing::{Breakers, Publishers};
 
 /// What the module service is told.
 #[derive(Clone, Debug)]
@@ -27,6 +32,10 @@ pub struct WebOptions {
     /// Whether addresses of trusted routes may call operations of the default tenant's back end without
     /// any proof.
     pub opens_to_trusted: bool,
+    /// Whom the certificates of other servers are checked with.
+    pub tls: TlsConfig,
+    /// Where the directory of the cloud is; `None`: by the region of the site.
+    pub cloud_directory: Option<String>,
     /// What may change while it runs.
     pub live: watch::Receiver<Live>,
 }
@@ -36,6 +45,13 @@ pub struct WebOptions {
 pub struct Live {
     /// Its keys: the default tenant signs with them unless it has one of its own.
     pub keys: KeyRing,
+    /// Where it listens.
+    pub addresses: Vec<SocketAddr>,
+}
+
+fn take_over(web: &Web, live: &Live) {
+    web.service.set_own_key(live.keys.signing_key().cloned());
+    web.publishers.set_own(live.addresses.clone());
 }
 
 /// The module service over HTTP.
@@ -64,26 +80,33 @@ impl Web {
         let Some((service, notices)) = open(&options, &clock, &mut visits, &stopping).await else {
             return;
         };
-        let publishers = Arc::new(Publishers::new(Arc::clone(&hub), options.expiry_max));
+        let tls = options.tls.clone();
+        service.set_hooks(Arc::new(HttpHooks::new(tls.clone())));
+        let tasks = TaskTracker::new();
+        let (publishers, breakers) = Publishers::new(
+            service.clone(),
+            Arc::clone(&hub),
+            options.expiry_max,
+            tls,
+            tasks.clone(),
+        );
+        let publishers = Arc::new(publishers);
+        let mut live = options.live.clone();
         admin::make_first_administrator(&service, &mut parts).await;
         let admin = Admin::new(service.clone(), hub, Arc::clone(&publishers), parts);
-        let mut live = options.live.clone();
         let web = Arc::new(Self { service, publishers, options, admin });
+        let helpers = Self::start_beside(&web, &tasks, notices, breakers);
         // Nobody is served before the keys are known.
-        web.service.set_own_key(live.borrow_and_update().keys.signing_key().cloned());
+        take_over(&web, &live.borrow_and_update());
         web.admin.apply_settings().await;
-        let tasks = TaskTracker::new();
+        let (followed, stop) = (Arc::clone(&web), stopping.clone());
+        tasks.spawn(async move { followed.admin.follow_settings(&stop).await });
         let kept = Arc::clone(&web);
         let keeping = tasks.spawn(async move {
             while live.changed().await.is_ok() {
-                let key = live.borrow_and_update().keys.signing_key().cloned();
-                kept.service.set_own_key(key);
+                take_over(&kept, &live.borrow_and_update());
             }
         });
-        let told = Arc::clone(&web);
-        let telling = tasks.spawn(async move { told.publishers.publish_notices(notices).await });
-        let (followed, stop) = (Arc::clone(&web), stopping.clone());
-        tasks.spawn(async move { followed.admin.follow_settings(&stop).await });
         let places = Arc::new(Semaphore::new(Self::AT_A_TIME));
         loop {
             let place = tokio::select! {
@@ -105,9 +128,23 @@ impl Web {
         // Whoever has a place is served to the end; the time of it is limited by the one who waits.
         let served = u32::try_from(Self::AT_A_TIME).unwrap_or(u32::MAX);
         let _ = tokio::time::timeout(Visit::PATIENCE, places.acquire_many(served)).await;
-        telling.abort();
         keeping.abort();
+        helpers.iter().for_each(tokio::task::JoinHandle::abort);
         web.service.database().close().await;
+    }
+
+    /// What runs beside requests until the end.
+    fn start_beside(
+        web: &Arc<Self>,
+        tasks: &TaskTracker,
+        notices: mpsc::Receiver<Notice>,
+        breakers: Breakers,
+    ) -> Vec<tokio::task::JoinHandle<()>> {
+        let (service, publishers) = (web.service.clone(), Arc::clone(&web.publishers));
+        let telling = tasks.spawn(async move { publishers.publish_notices(notices).await });
+        let hearing = tasks.spawn(jobs::hear_breakers(service.clone(), breakers));
+        let working = tasks.spawn(jobs::run(service, Arc::clone(&web.publishers)));
+        vec![telling, hearing, working]
     }
 
     /// The answer to a request.
@@ -115,6 +152,8 @@ impl Web {
         match visit.path().strip_prefix("/module/") {
             Some(operation) => self.operate(visit, operation).await,
             None if visit.path().starts_with("/admin/") => self.admin.answer(visit).await,
+            None if visit.path() == POLLING_PATH => self.poll(visit).await,
+            None if visit.path() == CONTROLLER_PATH => self.control(visit).await,
             None => answer::error(StatusCode::NOT_FOUND, "NOT_FOUND", visit.path()),
         }
     }

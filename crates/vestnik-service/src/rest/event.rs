@@ -109,6 +109,11 @@ pub(super) async fn send(
     call: &Call<'_>,
     events: &[Event],
 ) -> Result<Vec<Result<(), RestError>>, RestError> {
+    if !call.tenant().options("").await?.is_server_on() {
+        // Clients poll then.
+        let results = call.tenant().stack_events(events).await?;
+        return Ok(results.into_iter().map(|result| Ok(result?)).collect());
+    }
     let prepared = call.tenant().prepare_events(events).await?;
     let outcomes = publish_prepared(call, &prepared.events).await?;
     let result = |parts: Result<Vec<usize>, EventError>| {

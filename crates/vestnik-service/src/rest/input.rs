@@ -129,6 +129,23 @@ impl Input {
         text_of(raw).map(Some).ok_or_else(|| RestError::argument(name, "a text"))
     }
 
+    /// A text, if it is there and is one.
+    #[must_use]
+    pub fn plain_text(&self, name: &str) -> Option<String> {
+        self.raw(name).and_then(text_of)
+    }
+
+    /// With a text beside what is there; it wins.
+    #[must_use]
+    pub fn with(mut self, name: &str, text: &str) -> Self {
+        let json = serde_json::Value::from(text).to_string();
+        // The text of a JSON string is JSON.
+        if let Ok(raw) = RawValue::from_string(json) {
+            self.0.push((plain(name), raw));
+        }
+        self
+    }
+
     /// A text that must be there and not be empty.
     pub(crate) fn needed_text(&self, name: &str) -> Result<String, RestError> {
         let text = self.text(name)?.filter(|text| !text.is_empty());

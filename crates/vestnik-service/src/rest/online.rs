@@ -1,6 +1,7 @@
 //! When users were last seen.
 
 use vestnik_core::UserId;
+use vestnik_core::publisher::AskError;
 
 use super::input::number_of;
 use super::{Call, Field, Kind, Operation, Outcome, RestError, Right};
@@ -41,12 +42,22 @@ async fn get(call: Call<'_>) -> Outcome {
         return Ok("[]".to_owned());
     }
     let server = call.stage.server(call.tenant()).await?;
-    let seen = server.last_seen(&users).await?;
+    let seen = match server.last_seen(&users).await {
+        Err(AskError::Unsupported(_)) => seen_here(&call, &users).await?,
+        other => other?,
+    };
     let seen = seen.into_iter().map(|(user, seconds)| {
         let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
         (Value::Text(user.to_string()), Value::Int(seconds))
     });
     Ok(Value::Array(seen.collect()).to_json())
+}
+
+/// What the module knows by itself, where the server knows no users.
+async fn seen_here(call: &Call<'_>, users: &[UserId]) -> Result<Vec<(UserId, u64)>, RestError> {
+    let numbers: Vec<i64> = users.iter().map(|user| user.number()).collect();
+    let since = call.tenant().seconds_since_activity(&numbers).await?;
+    Ok(since.into_iter().filter_map(|(user, ago)| Some((UserId::new(user)?, ago))).collect())
 }
 
 async fn update(call: Call<'_>) -> Outcome {
@@ -60,6 +71,12 @@ async fn update(call: Call<'_>) -> Outcome {
     if seen.is_empty() {
         return Err(wrong());
     }
-    call.stage.server(call.tenant()).await?.update_last_seen(&seen).await?;
+    let active: Vec<_> = seen.iter().map(|(user, at_s)| (user.number(), *at_s)).collect();
+    call.tenant().note_activity(&active).await?;
+    match call.stage.server(call.tenant()).await?.update_last_seen(&seen).await {
+        // Below generation 5 the module alone keeps it.
+        Ok(()) | Err(AskError::Unsupported(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
     Ok("[]".to_owned())
 }

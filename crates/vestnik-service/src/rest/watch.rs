@@ -77,7 +77,7 @@ async fn add(call: Call<'_>) -> Outcome {
     Ok(call.tenant().add_watches(user, &plain(&tags)).await?.to_string())
 }
 
-async fn extend(call: Call<'_>) -> Outcome {
+pub(super) async fn extend(call: Call<'_>) -> Outcome {
     let user = call.user("USER_ID")?.unwrap_or(0);
     let tags = call.tags()?.unwrap_or_default();
     let Some(extended) = call.tenant().extend_watches(user, &plain(&tags)).await? else {

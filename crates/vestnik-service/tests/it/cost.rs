@@ -21,3 +21,28 @@ async fn a_configuration_is_put_together_from_memory() {
     }
     println!("time of a configuration: {:?}", begin.elapsed() / CALLS);
 }
+
+#[tokio::test]
+async fn an_event_is_addressed_from_memory() {
+    use crate::rest::{Stage, call};
+    let fixture = Fixture::example("4").await;
+    let stage = Stage::default();
+    for (users, calls) in [(1, 2000), (1000, 50)] {
+        let list: Vec<i64> = (1..=users).collect();
+        let event = serde_json::json!({"recipients": {"users": list}, "module_id": "im",
+            "command": "message", "params": {"id": 7, "text": "x".repeat(100)}});
+        // The channels are made, and then remembered.
+        call(&fixture, &stage, "pull.event.add", event.clone()).await.unwrap();
+        let begin = Instant::now();
+        for _ in 0..calls {
+            call(&fixture, &stage, "pull.event.add", event.clone()).await.unwrap();
+        }
+        println!("time of an event to {users} users: {:?}", begin.elapsed() / calls);
+    }
+    let ask = serde_json::json!({"USER_ID": 1, "HOST": "example.test"});
+    let begin = Instant::now();
+    for _ in 0..2000 {
+        call(&fixture, &stage, "pull.config.get", ask.clone()).await.unwrap();
+    }
+    println!("time of pull.config.get: {:?}", begin.elapsed() / 2000);
+}

@@ -18,7 +18,7 @@ pub(crate) struct Fixture {
     pub(crate) tenant: Tenant,
     pub(crate) clock: Clock,
     pub(crate) notices: Receiver<Notice>,
-    _folder: Option<tempfile::TempDir>,
+    folder: Option<tempfile::TempDir>,
 }
 
 static CHANNEL: Statement = Statement::new(
@@ -31,8 +31,13 @@ impl Fixture {
         let folder = tempfile::tempdir().expect("a folder");
         let options = sqlite(&folder);
         let mut fixture = Self::over(&options).await;
-        fixture._folder = Some(folder);
+        fixture.folder = Some(folder);
         fixture
+    }
+
+    /// How its file is opened once more.
+    pub(crate) fn options(&self) -> DatabaseOptions {
+        sqlite(self.folder.as_ref().expect("it has a file"))
     }
 
     /// Over any database, with a tenant `h`.
@@ -40,7 +45,7 @@ impl Fixture {
         let clock = Clock::manual(START_S);
         let (service, notices) = Service::open(options, clock.clone()).await.expect("it opens");
         let tenant = service.create_tenant("h", "test").await.expect("a tenant");
-        Self { service, tenant, clock, notices, _folder: None }
+        Self { service, tenant, clock, notices, folder: None }
     }
 
     /// A local server of this generation, and the channels of the examples.

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use maud::{Markup, html};
-use vestnik_core::publisher::{ModuleEvent, Recipients};
+use vestnik_core::publisher::{ModuleEvent, Publisher as _, Recipients};
 use vestnik_core::{
     ChannelId, Envelope, Expiry, MessageId, MessageKind, Receiver, User, UserId, UserSpace,
 };
@@ -315,7 +315,7 @@ impl Admin {
             return Ok(page::see(&back(form, "failed")));
         }
         let tenant = self.tenant().await?;
-        let way = self.publishers.of(tenant.host_id());
+        let way = self.publishers.of(&tenant).await?;
         let mut recipients = Recipients::default();
         for receiver in receivers {
             match receiver {

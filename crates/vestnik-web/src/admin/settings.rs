@@ -138,7 +138,7 @@ impl Admin {
         let actor = Actor { login: &viewer.session.login, address: &address };
         // Through it those are told who still listen at the old address (S-50). They are told after the
         // change: a client that asked before it would be given the old address once more.
-        let old_way = self.publishers.of(tenant.host_id());
+        let old_way = self.publishers.as_now(&tenant).await;
         let farewell = if plan.changes_way() || registration.is_some() {
             tenant.settings_changed("").await?
         } else {
@@ -146,9 +146,20 @@ impl Admin {
         };
         tenant.save_settings(&plan, registration.as_ref(), actor).await?;
         if let Some(event) = farewell {
-            for error in old_way.publish(&[event]).await.into_iter().filter_map(Result::err) {
-                tracing::warn!(%error, "clients of the old address were not told of new settings");
-                self.remember_error(&error.to_string());
+            let failures = match old_way {
+                Ok(way) => way
+                    .publish(&[event])
+                    .await
+                    .into_iter()
+                    .filter_map(Result::err)
+                    .map(|it| it.to_string())
+                    .collect(),
+                // Options that made no server had no clients.
+                Err(error) => vec![error.to_string()],
+            };
+            for error in failures {
+                tracing::warn!(error, "clients of the old address were not told of new settings");
+                self.remember_error(&error);
             }
         }
         self.apply_keys(&tenant).await;

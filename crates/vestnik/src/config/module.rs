@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 use vestnik_core::Secret;
+use vestnik_publisher::{TlsConfig, trusting};
 use vestnik_service::DatabaseOptions;
 
 use super::Build;
@@ -16,8 +17,10 @@ pub(crate) struct Module {
     pub(crate) database: DatabaseOptions,
     /// Whether trusted addresses may call it without a proof.
     pub(crate) opens_to_trusted: bool,
-    /// Base address of the cloud's directory; `None`: that of the region.
-    pub(crate) cloud: Option<String>,
+    /// Whom the certificates of other servers are checked with.
+    pub(crate) tls: TlsConfig,
+    /// Where the directory of the cloud is; `None`: by the region of the site.
+    pub(crate) cloud_directory: Option<String>,
     /// The pages of administrators.
     pub(crate) admin: Admin,
 }
@@ -44,10 +47,6 @@ impl Build<'_> {
             let text = "must begin with `sqlite:`, `postgres://` or `mysql://`";
             self.problem("module.database", text);
         }
-        let cloud = self.layers.text("module.cloud").trim_end_matches('/').to_owned();
-        if !cloud.is_empty() && !cloud.starts_with("https://") && !cloud.starts_with("http://") {
-            self.problem("module.cloud", "must begin with `https://`");
-        }
         let header = self.layers.text("admin.proxy_user_header").to_owned();
         let proxy_user_header = match header.as_str() {
             "" => None,
@@ -72,12 +71,31 @@ impl Build<'_> {
             let file = data_dir.join("module.db");
             database.address = Secret::new(format!("sqlite:{}", file.display()));
         }
-        let opens_to_trusted = self.layers.flag("module.open_to_trusted");
+        let directory = self.layers.text("module.cloud_directory").trim_end_matches('/').to_owned();
+        let is_http = ["http://", "https://"].iter().any(|scheme| directory.starts_with(scheme));
+        if !directory.is_empty() && !is_http {
+            self.problem("module.cloud_directory", "must begin with `http://` or `https://`");
+        }
+        let cloud_directory = Some(directory).filter(|directory| !directory.is_empty());
+        let tls = self.module_tls()?;
         Some(Module {
+            tls,
+            cloud_directory,
             database,
-            opens_to_trusted,
-            cloud: (!cloud.is_empty()).then_some(cloud),
+            opens_to_trusted: self.layers.flag("module.open_to_trusted"),
             admin,
         })
+    }
+
+    /// Whom to trust; `None` when that cannot be told, which was said.
+    fn module_tls(&mut self) -> Option<TlsConfig> {
+        let path = "module.tls_authorities";
+        let file = self.layers.text(path).to_owned();
+        let pem = if file.is_empty() { Ok(Vec::new()) } else { std::fs::read(&file) };
+        let trusted = match pem {
+            Ok(pem) => trusting(&pem).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        trusted.map_err(|text| self.problem(path, format!("cannot be used: {text}"))).ok()
     }
 }

@@ -294,13 +294,16 @@ settings! {
     "module.database", Kind::Secret, "\"\"",
     "Database of the module: `sqlite:<path>`, `postgres://user:password@host/name` or `mysql://user:password@host/name`. Empty: the file `<data_dir>/module.db`. Until it can be reached the module answers 503 and the queue server works without it.",
     "design.md §4";
+    "module.tls_authorities", Kind::Text, "\"\"",
+    "File with certificates of authorities, PEM, that are trusted beside the public ones when the module speaks https to queue servers, back ends and the cloud.",
+    "module.md X-08: certificates are always checked";
+    "module.cloud_directory", Kind::Text, "\"\"",
+    "Where the list of cloud servers is, for example a cloud of one's own. Empty: Bitrix' own, by the option `region` of the tenant.",
+    "module.md §11";
     "module.open_to_trusted", Kind::Flag, "false",
     "Let programs at addresses of `trusted.allow` call the operations of a back end for the default tenant without a signature or secret; settings are never open. Off, every call needs a proof.",
     "module.md §21, README D15: a proxy on the same machine that hides its callers would open it to the world";
 
-    "module.cloud", Kind::Text, "\"\"",
-    "Base address of the directory of Bitrix' cloud servers, https. Empty: `https://rtc-cloud.bitrix24.tech` for regions of that domain, else `https://rtc-cloud.bitrix.info`.",
-    "module.md §11: what the constant `PULL_CLOUD_SERVER` is to PHP";
 
     "admin.session_lifetime", Kind::Time(2 * SECOND, 30 * 24 * HOUR), "\"12h\"",
     "An administrator who has done nothing for this long has to sign in again.",

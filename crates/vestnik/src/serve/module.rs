@@ -42,11 +42,14 @@ impl Module {
         if let Err(error) = crate::keygen::make_folder(&config.data_dir) {
             tracing::debug!(%error, "data folder not made");
         }
-        let (live, seen) = watch::channel(Live { keys: keys.clone() });
+        let (live, seen) =
+            watch::channel(Live { keys: keys.clone(), addresses: server.addresses().to_vec() });
         let options = WebOptions {
             database: module.database.clone(),
             expiry_max: Expiry::new(config.history.message_ttl.as_secs(), Expiry::MAX),
             opens_to_trusted: module.opens_to_trusted,
+            tls: Arc::clone(&module.tls),
+            cloud_directory: module.cloud_directory.clone(),
             live: seen,
         };
         let (own_values, values) = watch::channel(own_values(config, keys));
@@ -58,7 +61,7 @@ impl Module {
                 proxy_user_header: module.admin.proxy_user_header.clone(),
                 node: super::process_unique_id(),
                 shows_bodies: module.admin.shows_bodies,
-                cloud: module.cloud.clone(),
+                cloud: module.cloud_directory.clone(),
                 own_addresses: summary::own_addresses(config, addresses),
             },
             server: server.handle(),

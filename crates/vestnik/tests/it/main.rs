@@ -30,6 +30,7 @@ mod instructions;
 mod long_poll;
 mod module;
 mod module_access;
+mod module_publishing;
 mod module_rest;
 mod observe;
 mod original_suite;

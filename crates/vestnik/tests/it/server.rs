@@ -115,6 +115,17 @@ impl TestServer {
         self.restart()
     }
 
+    /// Ends it without a warning; [`TestServer::revived`] starts it again.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        wait_for(&mut self.child);
+    }
+
+    /// Starts it again on the same address and data after [`TestServer::kill`].
+    pub(crate) fn revived(self) -> Self {
+        self.restart()
+    }
+
     /// Ends it in order and starts it again on the same address and data.
     pub(crate) fn stop_and_restart(self) -> Self {
         self.signal("TERM");

@@ -201,7 +201,7 @@ fn s_008_s_009_s_010_s_012_s_057_s_059_a_site_registers_in_the_cloud() {
         return;
     }
     let cloud = Cloud::start();
-    let setting = format!("module.cloud=http://{}", cloud.address);
+    let setting = format!("module.cloud_directory=http://{}", cloud.address);
     let (server, browser) = (TestServer::with(&[GENERATED_KEY, &setting]), Browser::start());
     let page = signed_in(&browser, &server, "W", "/admin/settings", "en");
     page.enter("#push_server_mode", "personal");
@@ -245,7 +245,7 @@ fn s_008_s_009_s_010_s_012_s_057_s_059_a_site_registers_in_the_cloud() {
         "{registered}"
     );
     // A list that cannot be loaded names the address.
-    let deaf = TestServer::with(&[GENERATED_KEY, "module.cloud=http://127.0.0.1:1"]);
+    let deaf = TestServer::with(&[GENERATED_KEY, "module.cloud_directory=http://127.0.0.1:1"]);
     let page = signed_in(&browser, &deaf, "W", "/admin/settings", "en");
     page.enter("#push_server_mode", "shared");
     page.until("document.querySelector('#cloud-list-error').checkVisibility()");

@@ -1,0 +1,316 @@
+//! The way of events to a queue server: another one that goes away and comes back, foreign channels, old
+//! clients that poll, controllers, the cloud, callbacks.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use crate::module::{call, call_with, command, error, ready, result};
+use crate::observe::until;
+use crate::raw::{self, Connection};
+use crate::server::TestServer;
+use crate::sign::Pair;
+use crate::websocket::Subscriber;
+
+fn set(server: &TestServer, admin: &str, options: &Value) {
+    assert_eq!(result(&call_with(server, admin, "pull.options.set", options)), true);
+}
+
+fn admin(server: &TestServer) -> String {
+    command(server, &["secret", "add", "console", "--admin"])
+}
+
+/// The bodies of events that a poll from the beginning gets.
+fn history(address: SocketAddr, channel: &str) -> Vec<Value> {
+    let target = format!("/bitrix/sub/?CHANNEL_ID={channel}&mid={}", "0".repeat(26));
+    let answer = raw::get(address, &target);
+    raw::events(answer.text()).into_iter().map(|mut event| event["text"].take()).collect()
+}
+
+#[test]
+fn accepted_events_wait_while_their_server_is_away_and_come_in_order_also_after_a_crash() {
+    let mut other = TestServer::start();
+    let away = other.address();
+    let server = TestServer::start();
+    ready(&server);
+    let admin = admin(&server);
+    let config = result(&call(&server, "pull.config.get", &json!({"USER_ID": 1})));
+    let channel = config["channels"]["private"]["id"].as_str().unwrap().to_owned();
+    set(&server, &admin, &json!({"path_to_publish": format!("http://{away}/bitrix/pub/")}));
+    let add = |server: &TestServer, number: usize| {
+        let event = json!({"recipients": [1], "module_id": "im", "command": format!("n{number}")});
+        assert_eq!(result(&call(server, "pull.event.add", &event)), true);
+    };
+    add(&server, 0);
+    other.kill();
+    for number in 1..4 {
+        add(&server, number);
+    }
+    let status = result(&call(&server, "pull.module.status", &json!({})))["server"].take();
+    assert!(status["waiting"].as_u64().unwrap() >= 3, "{status}");
+    assert!(status["last_error"]["text"].as_str().unwrap().contains("not published"), "{status}");
+    let check = result(&call(&server, "pull.server.check", &json!({})));
+    assert_eq!(check["reachable"], false, "{check}");
+    let server = server.crash_and_restart();
+    ready(&server);
+    add(&server, 4);
+    let other = other.revived();
+    until("everything is sent", || {
+        result(&call(&server, "pull.module.status", &json!({})))["server"]["waiting"] == 0
+    });
+    let commands: Vec<_> =
+        history(other.address(), &channel).iter().map(|it| it["command"].clone()).collect();
+    assert_eq!(commands, ["n0", "n1", "n2", "n3", "n4"]);
+    let check = result(&call(&server, "pull.server.check", &json!({})));
+    assert_eq!(check["reachable"], true, "{check}");
+}
+
+#[test]
+fn m_097_a_site_with_channels_of_its_own_publishes_to_them_through_the_module() {
+    let server = TestServer::start();
+    ready(&server);
+    let pair = Pair::new(7);
+    let query = format!("CHANNEL_ID={}", pair.signed());
+    let mut page = Subscriber::open(server.address(), &query);
+    let event = json!({"recipients": {"channels": [pair.private.to_string()]}, "module_id": "im",
+        "command": "x", "params": []});
+    assert_eq!(result(&call(&server, "pull.event.add", &event)), true);
+    assert_eq!(page.next_text()["params"], json!([]));
+}
+
+#[test]
+fn m_098_clients_publish_at_each_path_that_a_site_may_have_been_given() {
+    let server = TestServer::start();
+    let (one, two) = (Pair::new(1), Pair::new(2));
+    let mut page =
+        Subscriber::open(server.address(), &format!("CHANNEL_ID={}&jsonRpc=true", two.signed()));
+    for (at, path) in ["/bitrix/pubweb/", "/bitrix/rest/", "/rest/"].into_iter().enumerate() {
+        let body = json!([{"jsonrpc": "2.0", "method": "publish", "params": {
+            "channelList": [two.public_signed()],
+            "body": {"module_id": "im", "command": format!("c{at}"), "params": {}},
+            "expiry": 60, "type": "im_c",
+        }}]);
+        let target = format!("{path}?CHANNEL_ID={}", one.signed());
+        let answer = raw::post(server.address(), &target, &[], body.to_string().as_bytes());
+        assert_eq!(answer.status, 200, "{path} {answer:?}");
+        let frame = loop {
+            let message = page.next().into_text().expect("text");
+            if message.as_str() != "ping" {
+                break message.to_string();
+            }
+        };
+        assert!(frame.contains(&format!("\"c{at}\"")), "{path}: {frame}");
+    }
+}
+
+#[test]
+fn m_063_an_empty_batch_of_a_site_is_answered_with_json() {
+    let server = TestServer::start();
+    let target = format!("/bitrix/api/?hostId=h&signature={}", crate::sign::sign("[]"));
+    let answer = raw::post(server.address(), &target, &[], b"[]");
+    assert_eq!((answer.status, answer.text()), (200, "[]"));
+}
+
+#[test]
+fn m_082_the_steps_of_the_site_checker_pass() {
+    let server = TestServer::start();
+    let channel = Pair::new(9);
+    let signed = channel.private_signed();
+    let mut poll = Connection::open(server.address());
+    let held = crate::observe::polls(server.address());
+    poll.send(format!(
+        "GET /bitrix/sub/?CHANNEL_ID={signed} HTTP/1.0\r\nIf-Modified-Since: Mon, 23 Nov 2026 00:00:00 +0000\r\nHost: test\r\n\r\n"
+    ));
+    until("it is held", || crate::observe::polls(server.address()) > held);
+    let text = "5d41402abc4b2a76b9719d911017c592";
+    let target = format!("/bitrix/pub/?CHANNEL_ID={}", channel.private);
+    let answer = raw::post(server.address(), &target, &[], text.as_bytes());
+    assert_eq!(answer.status, 200);
+    let wrapped = format!("{{\"infos\": [{}]}}", answer.text());
+    serde_json::from_str::<Value>(&wrapped).unwrap();
+    let news = poll.answer();
+    assert!(news.text().contains(text), "{news:?}");
+    let mut delete = Connection::open(server.address());
+    delete.send(format!("DELETE /bitrix/pub/?CHANNEL_ID={signed} HTTP/1.0\r\nHost: test\r\n\r\n"));
+    delete.answer();
+}
+
+#[test]
+fn m_073_old_clients_poll_at_the_address_of_the_php_module() {
+    const PATH: &str = "/bitrix/components/bitrix/pull.request/ajax.php";
+    let server = TestServer::start();
+    ready(&server);
+    set(&server, &admin(&server), &json!({"nginx": "N"}));
+    let token = result(&call(&server, "pull.token.get", &json!({"USER_ID": 1})));
+    let token = token["token"].as_str().unwrap().replace('~', "%7E");
+    let post = |form: String| {
+        let headers = &["Content-Type: application/x-www-form-urlencoded"];
+        let target = format!("{PATH}?UPDATE_STATE&V=19");
+        let answer = raw::post(server.address(), &target, headers, form.as_bytes());
+        assert_eq!(answer.status, 200);
+        let kind = answer.header("Content-Type").unwrap();
+        assert!(kind.starts_with("application/x-javascript"), "{kind}");
+        answer.text().to_owned()
+    };
+    let common = format!("PULL_AJAX_CALL=Y&SITE_ID=s1&USER_ID=1&sessid={token}");
+    let refused = post("PULL_GET_CHANNEL=Y&USER_ID=1&sessid=x".into());
+    assert_eq!(refused, "{'ERROR':'AUTHORIZE_ERROR','BITRIX_SESSID':''}");
+    let other = post(format!("PULL_GET_CHANNEL=Y&USER_ID=2&sessid={token}"));
+    assert!(other.contains("SESSION_ERROR"), "{other}");
+    assert_eq!(post(common.clone()), "{'ERROR':'UNKNOWN_ERROR'}");
+    let channel = post(format!("{common}&PULL_GET_CHANNEL=Y"));
+    let id = channel.split("'CHANNEL_ID':'").nth(1).unwrap().split('\'').next().unwrap().to_owned();
+    assert!(channel.contains("'METHOD':'PULL'"), "{channel}");
+    let event = json!({"recipients": [1], "module_id": "im", "command": "hello"});
+    assert_eq!(result(&call(&server, "pull.event.add", &event)), true);
+    let state = format!("{common}&PULL_UPDATE_STATE=Y&CHANNEL_ID={id}&CHANNEL_LAST_ID=0");
+    let news = post(state);
+    assert!(news.contains("'command':'hello'"), "{news}");
+    let watch = post(format!("{common}&PULL_UPDATE_WATCH=Y&WATCH[]=t"));
+    assert_eq!(watch, "{'RESULT':{'t':false},'ERROR':''}");
+}
+
+#[test]
+fn m_087_controllers_answer_in_their_envelope() {
+    let server = TestServer::start();
+    ready(&server);
+    let token = result(&call(&server, "pull.token.get", &json!({"USER_ID": 1})));
+    let bearer = format!("Authorization: Bearer {}", token["token"].as_str().unwrap());
+    let control = |action: &str, headers: &[&str], body: &str| {
+        let target = format!("/bitrix/services/main/ajax.php?action={action}");
+        let answer = raw::post(server.address(), &target, headers, body.as_bytes());
+        (answer.status, serde_json::from_slice::<Value>(&answer.body).unwrap())
+    };
+    let (status, config) = control("pull.api.config.get", &[&bearer], "{\"cache\":true}");
+    assert_eq!((status, &config["status"]), (200, &json!("success")));
+    assert_eq!(config["data"]["api"]["revision_web"], 19);
+    assert!(config["data"].get("serverTime").is_none());
+    let (_, watch) = control("pull.api.config.extendWatch", &[&bearer], "{\"tags\":[\"a\"]}");
+    assert_eq!(watch["data"], json!({"a": false}));
+    let (_, ids) = control("pull.api.channel.getPublicIds", &[&bearer], "{\"users\":[1]}");
+    assert_eq!(ids["data"]["1"]["user_id"], 1);
+    let (_, seen) = control("pull.api.user.getLastSeen", &[&bearer], "{\"userIds\":[1]}");
+    assert_eq!(seen["data"], json!([]));
+    let (status, denied) = control("pull.api.config.get", &[], "{}");
+    assert_eq!((status, &denied["status"]), (401, &json!("denied")));
+    let (status, missing) = control("pull.api.token.remove", &[], "{\"token\":\"none\"}");
+    assert_eq!((status, &missing["status"]), (200, &json!("error")));
+    assert_eq!(missing["errors"][0]["code"], "NOT_FOUND");
+    let (status, unknown) = control("pull.options.set", &[&bearer], "{}");
+    assert_eq!((status, &unknown["status"]), (404, &json!("error")));
+}
+
+/// A server of HTTP that answers what a closure says, and remembers target and body of each request.
+struct Mock {
+    address: SocketAddr,
+    seen: Arc<Mutex<Vec<(String, String)>>>,
+}
+
+impl Mock {
+    fn start(answer: impl Fn(&str, &str) -> String + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("it has one");
+        let seen: Arc<Mutex<Vec<_>>> = Arc::default();
+        let noted = Arc::clone(&seen);
+        // It ends with the process of the test.
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let mut bytes = Vec::new();
+                let mut buffer = [0; 4096];
+                let (target, body) = loop {
+                    let Ok(read @ 1..) = stream.read(&mut buffer) else { break Default::default() };
+                    bytes.extend_from_slice(&buffer[..read]);
+                    let text = String::from_utf8_lossy(&bytes).into_owned();
+                    let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+                    let lower = head.to_ascii_lowercase();
+                    let length = lower.split("content-length: ").nth(1);
+                    let length = length.and_then(|it| it.lines().next()?.parse().ok()).unwrap_or(0);
+                    if body.len() >= length {
+                        let target = head.split(' ').nth(1).unwrap_or_default();
+                        break (target.to_owned(), body.to_owned());
+                    }
+                };
+                let text = answer(&target, &body);
+                noted.lock().expect("not poisoned").push((target, body));
+                let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length:";
+                // The client may have given up.
+                let _ = stream.write_all(format!("{head} {}\r\n\r\n{text}", text.len()).as_bytes());
+            }
+        });
+        Self { address, seen }
+    }
+}
+
+#[test]
+fn m_077_a_site_registers_with_the_cloud_and_a_refusal_changes_nothing() {
+    let refuses = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let refusing = Arc::clone(&refuses);
+    let mock = Mock::start(move |target, _| match target {
+        "/servers" => "rtc-one.test;ru\nrtc-two.test;de\n".to_owned(),
+        "/register-client/" if refusing.load(std::sync::atomic::Ordering::SeqCst) => {
+            r#"{"status":"error","error":"no licence"}"#.to_owned()
+        }
+        "/register-client/" => r#"{"securityKey":"SEC"}"#.to_owned(),
+        _ => "not here".to_owned(),
+    });
+    let directory = format!("module.cloud_directory=http://{}", mock.address);
+    let server = TestServer::with(&[&directory]);
+    ready(&server);
+    let admin = admin(&server);
+    let list = result(&call_with(&server, &admin, "pull.server.list", &json!({})));
+    assert_eq!(list[1], json!({"url": "rtc-two.test", "region": "de"}));
+    let host = mock.address.to_string();
+    let register = || call_with(&server, &admin, "pull.server.register", &json!({"HOST": &host}));
+    let refused = register();
+    assert_eq!(error(&refused), (502, "SERVER_UNREACHABLE".into()));
+    assert!(refused.text().contains("no licence"), "{}", refused.text());
+    let mode = || {
+        let keys = json!({"KEYS": ["server_mode", "registered_on_shared_server"]});
+        let options = result(&call(&server, "pull.options.get", &keys));
+        [
+            options["server_mode"]["value"].clone(),
+            options["registered_on_shared_server"]["value"].clone(),
+        ]
+    };
+    assert_eq!(mode(), ["personal", "N"]);
+    refuses.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(result(&register())["host"], host);
+    let body = &mock.seen.lock().unwrap().last().unwrap().1.clone();
+    assert_eq!(
+        body,
+        "verificationQuery=BX_LICENCE%3D9300e3d70f5eb313b91e90b11fe0bdea%26BX_TYPE%3DCP%26BX_HASH%3D4e72efebcabab87e91bbd005bf285238%26BX_ALL%3Dy"
+    );
+    let shown = result(&call_with(&server, &admin, "pull.options.get", &json!({})));
+    assert_eq!(shown["server_mode"]["value"], "shared");
+    assert_eq!(
+        shown["shared_server_key"],
+        json!({"value": null, "is_set": true, "source": "database"})
+    );
+}
+
+#[test]
+fn m_096_a_back_end_is_asked_within_a_second_and_its_silence_harms_nobody() {
+    let mock = Mock::start(|_, body| {
+        if body.contains("[8]") {
+            std::thread::sleep(std::time::Duration::from_secs(3));
+        }
+        r#"{"result":{"7":false,"8":false}}"#.to_owned()
+    });
+    let server = TestServer::start();
+    ready(&server);
+    let admin = admin(&server);
+    let url = format!("http://{}/hooks", mock.address);
+    set(&server, &admin, &json!({"callback_url": url}));
+    let get = |user: i64| call(&server, "pull.channel.get", &json!({"USER_ID": user}));
+    assert_eq!(error(&get(7)), (400, "USER_NOT_ACTIVE".into()));
+    let (target, body) = mock.seen.lock().unwrap().last().unwrap().clone();
+    assert_eq!(body, r#"{"hook":"user.active","params":{"USERS":[7]}}"#);
+    let (_, signature) = target.split_once("&signature=").unwrap();
+    assert_eq!(signature, crate::sign::sign(&body));
+    assert_eq!(result(&get(8))["user_id"], 8, "no answer in time counts as yes");
+    assert_eq!(result(&get(7))["user_id"], 7, "and it is left alone for a while");
+    let wrong = call_with(&server, &admin, "pull.options.set", &json!({"callback_url": "ftp://x"}));
+    assert_eq!(error(&wrong), (400, "OPTION_ERROR".into()));
+}
