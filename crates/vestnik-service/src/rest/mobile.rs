@@ -1,13 +1,21 @@
 //! What users want to hear of on their mobile devices, and the number on the badge (module.md §16, §19).
 //! Sending to devices is not done here: those operations say so.
 
+use serde_json::{Value as Json, json};
+
 use super::{Call, Field, Kind, Operation, Outcome, RestError, Right, event};
-use crate::event::Params;
 use crate::option::Key;
 use crate::php::{self, Value};
 
 const USER: Field = Field::may("USER_ID", Kind::Number, "The user; a token's own unless given.");
 const ACTIVE: Field = Field::needed("ACTIVE", Kind::Switch, "Whether.");
+const USER_VALUES: Field =
+    Field::may("USER_VALUES", Kind::Switch, "Say what the user wants of each, too.");
+/// Options of a user: which counters and which notifications are wanted.
+const COUNTERS: &str = "mobileCounterType";
+const NOTIFICATIONS: &str = "mobilePushType";
+/// Items of a configuration.
+const ITEMS_MAX: usize = 1000;
 const STATUS: &str = r#"{"type":["boolean","null"]}"#;
 
 macro_rules! operation {
@@ -82,8 +90,40 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         |call| Box::pin(counter(call))
     ),
     operation!(
+        "mobile.counter.types.get",
+        "The counters there are, as the back end says (callback `mobile.counter.types`).",
+        &[USER, USER_VALUES],
+        r#"{"type":"array","items":{"type":"object","required":["type","name","default"]}}"#,
+        r#"{"USER_ID":1,"USER_VALUES":"Y"}"#,
+        |call| Box::pin(counter_types(call))
+    ),
+    operation!(
+        "mobile.push.types.get",
+        "The notifications there are, by module, as the back end says (callback `mobile.push.types`).",
+        &[USER, USER_VALUES],
+        r#"{"type":"array","items":{"type":"object","required":["name","module_id","types"]}}"#,
+        r#"{"USER_ID":1,"USER_VALUES":"Y"}"#,
+        |call| Box::pin(push_types(call))
+    ),
+    operation!(
+        "mobile.push.config.get",
+        "Which notifications the user wants.",
+        &[USER],
+        r#"{"type":"array","items":{"type":"object","required":["module_id","type","active"]}}"#,
+        r#"{"USER_ID":1}"#,
+        |call| Box::pin(push_config(call))
+    ),
+    operation!(
+        "mobile.push.config.set",
+        "Says which notifications the user wants; items that lack something are skipped.",
+        &[USER, Field::needed("CONFIG", Kind::List, "Items of `module_id`, `type`, `active`.")],
+        r#"{"const":true}"#,
+        r#"{"USER_ID":1,"CONFIG":[{"module_id":"im","type":"message","active":false}]}"#,
+        |call| Box::pin(set_push_config(call))
+    ),
+    operation!(
         "mobile.counter.config.get",
-        "Which counters the user wants on the badge, of those that were ever set.",
+        "Which counters the user wants on the badge.",
         &[USER],
         r#"{"type":"array","items":{"type":"object","required":["type","value"]}}"#,
         r#"{"USER_ID":1}"#,
@@ -150,37 +190,188 @@ async fn counter(call: Call<'_>) -> Outcome {
     Ok(call.tenant().mobile_counter(user).await.to_string())
 }
 
+impl Call<'_> {
+    /// What the user set: names with yes or no.
+    async fn wanted(&self, user: i64, option: &str) -> Result<Vec<(String, bool)>, RestError> {
+        let stored = self.tenant().user_option(user, option).await?;
+        let Some(Value::Array(entries)) = stored.and_then(|text| php::unserialize(&text).ok())
+        else {
+            return Ok(Vec::new());
+        };
+        let entry = |(name, value): (Value, Value)| {
+            Some((name.to_text()?, matches!(value, Value::Bool(true))))
+        };
+        Ok(entries.into_iter().filter_map(entry).collect())
+    }
+
+    /// Adds to what the user set.
+    async fn want(
+        &self,
+        user: i64,
+        option: &str,
+        changes: Vec<(String, bool)>,
+    ) -> Result<(), RestError> {
+        let mut wanted = self.wanted(user, option).await?;
+        for (name, is_on) in changes {
+            match wanted.iter_mut().find(|(known, _)| *known == name) {
+                Some(known) => known.1 = is_on,
+                None => wanted.push((name, is_on)),
+            }
+        }
+        if wanted.len() > ITEMS_MAX {
+            return Err(wrong_config("too many items"));
+        }
+        let entries =
+            wanted.into_iter().map(|(name, is_on)| (Value::Text(name), Value::Bool(is_on)));
+        let text = Value::Array(entries.collect()).serialize();
+        Ok(self.tenant().set_user_option(user, option, &text).await?)
+    }
+
+    /// What the back end says there is: a list of objects; nothing, if it says nothing of the kind.
+    async fn types(&self, hook: &str) -> Vec<serde_json::Map<String, Json>> {
+        let answer = self.tenant().hooks().ask(self.tenant(), hook, "{}".to_owned()).await;
+        let types = answer.and_then(|answer| serde_json::from_str::<Vec<Json>>(&answer).ok());
+        let types = types.unwrap_or_default().into_iter().take(ITEMS_MAX);
+        types
+            .filter_map(|item| if let Json::Object(item) = item { Some(item) } else { None })
+            .collect()
+    }
+}
+
+fn wrong_config(text: &str) -> RestError {
+    RestError::new(400, "CONFIG_ERROR", format!("field `CONFIG`: {text}"))
+}
+
+/// `true`, `Y`, `1`, or their opposites.
+fn switch(raw: &str) -> Option<bool> {
+    match raw.trim_matches('"').to_ascii_lowercase().as_str() {
+        "true" | "1" | "y" => Some(true),
+        "false" | "0" | "n" | "" => Some(false),
+        _ => None,
+    }
+}
+
+fn text<'a>(item: &'a serde_json::Map<String, Json>, name: &str) -> &'a str {
+    item.get(name).and_then(Json::as_str).unwrap_or_default()
+}
+
+fn is_on(item: &serde_json::Map<String, Json>, name: &str) -> bool {
+    item.get(name).is_some_and(|value| switch(&value.to_string()) == Some(true))
+}
+
+fn of(wanted: &[(String, bool)], name: &str) -> Option<bool> {
+    wanted.iter().find(|(known, _)| known == name).map(|(_, is_on)| *is_on)
+}
+
+async fn counter_types(call: Call<'_>) -> Outcome {
+    let user = call.device_user()?;
+    let has_values = call.input.switch("USER_VALUES")? == Some(true);
+    let wanted = call.wanted(user, COUNTERS).await?;
+    let types = call.types("mobile.counter.types").await.into_iter().map(|item| {
+        let (name, otherwise) = (text(&item, "type"), is_on(&item, "default"));
+        let mut shown = json!({ "type": name, "name": text(&item, "name"), "default": otherwise });
+        if has_values {
+            shown["value"] = of(&wanted, name).unwrap_or(otherwise).into();
+        }
+        shown
+    });
+    Ok(Json::from_iter(types).to_string())
+}
+
 async fn counter_config(call: Call<'_>) -> Outcome {
     let user = call.device_user()?;
-    let stored = call.tenant().user_option(user, "mobileCounterType").await?;
-    let stored = stored.and_then(|text| php::unserialize(&text).ok());
-    let Some(Value::Array(entries)) = stored else { return Ok("[]".to_owned()) };
-    let entries = (0..).zip(entries).map(|(at, (name, value))| {
-        let is_on = matches!(value, Value::Bool(true));
-        (Value::Int(at), Value::map([("type", name), ("value", Value::Bool(is_on))]))
-    });
-    Ok(Value::Array(entries.collect()).to_json())
+    let mut wanted = call.wanted(user, COUNTERS).await?;
+    for item in call.types("mobile.counter.types").await {
+        let name = text(&item, "type");
+        if of(&wanted, name).is_none() {
+            wanted.push((name.to_owned(), is_on(&item, "default")));
+        }
+    }
+    let items = wanted.into_iter().map(|(name, is_on)| json!({ "type": name, "value": is_on }));
+    Ok(Json::from_iter(items).to_string())
 }
 
 async fn set_counter_config(call: Call<'_>) -> Outcome {
-    const TYPES_MAX: usize = 100;
-    let wrong =
-        || RestError::new(400, "CONFIG_ERROR", "field `CONFIG` takes types with true or false");
     let user = call.device_user()?;
-    let config: Params = call.input.object("CONFIG").map_err(|_| wrong())?.ok_or_else(wrong)?;
-    let mut entries = Vec::new();
-    for (name, raw) in config.members() {
-        let is_on = match raw.get().trim_matches('"').to_ascii_lowercase().as_str() {
-            "true" | "1" | "y" => true,
-            "false" | "0" | "n" | "" => false,
-            _ => return Err(wrong()),
-        };
-        entries.push((Value::text(name), Value::Bool(is_on)));
+    let wrong = || wrong_config("types with `true` or `false` are wanted");
+    let config = call.input.object("CONFIG").map_err(|_| wrong())?.ok_or_else(wrong)?;
+    let changes: Option<Vec<_>> =
+        config.members().map(|(name, raw)| Some((name.to_owned(), switch(raw.get())?))).collect();
+    let changes = changes.filter(|changes| !changes.is_empty()).ok_or_else(wrong)?;
+    call.want(user, COUNTERS, changes).await?;
+    Ok("true".to_owned())
+}
+
+/// How a notification is called in a user's option.
+fn notification(module_id: &str, kind: &str) -> String {
+    format!("{module_id}|{kind}")
+}
+
+async fn push_types(call: Call<'_>) -> Outcome {
+    let user = call.device_user()?;
+    let has_values = call.input.switch("USER_VALUES")? == Some(true);
+    let wanted = call.wanted(user, NOTIFICATIONS).await?;
+    let mut modules = call.types("mobile.push.types").await;
+    modules.sort_by(|one, two| text(one, "module_id").cmp(text(two, "module_id")));
+    let shown = modules.iter().map(|module| {
+        let module_id = text(module, "module_id");
+        let types = module.get("types").and_then(Json::as_array).into_iter().flatten();
+        let types = types.filter_map(Json::as_object).map(|item| {
+            let (kind, otherwise) = (text(item, "type"), is_on(item, "default"));
+            let mut shown = json!({
+                "name": text(item, "name"),
+                "type": kind,
+                "disabled": is_on(item, "disabled"),
+                "default": otherwise,
+            });
+            if has_values {
+                let value = of(&wanted, &notification(module_id, kind)).unwrap_or(otherwise);
+                shown["value"] = value.into();
+            }
+            shown
+        });
+        json!({ "name": text(module, "name"), "module_id": module_id, "types": Json::from_iter(types) })
+    });
+    Ok(Json::from_iter(shown).to_string())
+}
+
+async fn push_config(call: Call<'_>) -> Outcome {
+    let user = call.device_user()?;
+    let mut wanted = call.wanted(user, NOTIFICATIONS).await?;
+    for module in call.types("mobile.push.types").await {
+        let types = module.get("types").and_then(Json::as_array).into_iter().flatten();
+        for item in types.filter_map(Json::as_object) {
+            let name = notification(text(&module, "module_id"), text(item, "type"));
+            if of(&wanted, &name).is_none() {
+                wanted.push((name, is_on(item, "default")));
+            }
+        }
     }
-    if entries.is_empty() || entries.len() > TYPES_MAX {
+    let items = wanted.iter().filter_map(|(name, is_on)| {
+        let (module_id, kind) = name.split_once('|')?;
+        Some(json!({ "module_id": module_id, "type": kind, "active": is_on }))
+    });
+    Ok(Json::from_iter(items).to_string())
+}
+
+async fn set_push_config(call: Call<'_>) -> Outcome {
+    let user = call.device_user()?;
+    let wrong = || wrong_config("a list of `module_id`, `type`, `active` is wanted");
+    let items = call.input.list("CONFIG").map_err(|_| wrong())?.ok_or_else(wrong)?;
+    let mut changes = Vec::new();
+    for item in items.iter().filter(|item| item.get().starts_with('{')) {
+        let item = super::Input::of_json(item.get().as_bytes())?;
+        let (Some(module_id), Some(kind)) = (item.text("module_id")?, item.text("type")?) else {
+            continue;
+        };
+        let Some(active) = item.raw("active").and_then(|raw| switch(raw.get())) else { continue };
+        if !module_id.is_empty() && !module_id.contains('|') && !kind.is_empty() {
+            changes.push((notification(&module_id, &kind), active));
+        }
+    }
+    if items.is_empty() {
         return Err(wrong());
     }
-    let text = Value::Array(entries).serialize();
-    call.tenant().set_user_option(user, "mobileCounterType", &text).await?;
+    call.want(user, NOTIFICATIONS, changes).await?;
     Ok("true".to_owned())
 }

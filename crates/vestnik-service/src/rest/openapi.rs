@@ -63,6 +63,7 @@ fn described(operation: &Operation) -> Value {
         "tags": [operation.group],
         "summary": operation.about,
         "x-right": operation.right.name(),
+        "x-scope": scope(operation.name),
         "requestBody": {
             "required": operation.fields.iter().any(|field| field.is_required),
             "content": {
@@ -75,6 +76,17 @@ fn described(operation: &Operation) -> Value {
         },
         "responses": responses(&parsed(operation.result)),
     })
+}
+
+/// The scope that Bitrix gives a method: what a gateway for applications would ask for.
+fn scope(name: &str) -> &'static str {
+    match name {
+        "pull.config.get" | "pull.channel.public.get" | "pull.channel.public.list" => {
+            "pull_channel"
+        }
+        name if name.starts_with("mobile.") => "mobile",
+        _ => "pull",
+    }
 }
 
 fn responses(result: &Value) -> Value {

@@ -317,3 +317,79 @@ async fn a_hook_says_who_is_active_and_silence_means_everybody() {
             .unwrap();
     }
 }
+
+#[tokio::test]
+async fn m_084_methods_of_bitrix_rest_have_their_scopes_fields_and_results() {
+    #[derive(Debug)]
+    struct Types;
+    impl vestnik_service::hook::Hooks for Types {
+        fn ask<'a>(
+            &'a self,
+            _tenant: &'a Tenant,
+            hook: &'a str,
+            _params: String,
+        ) -> BoxFuture<'a, Option<String>> {
+            let answer = match hook {
+                "mobile.counter.types" => r#"[{"type":"im_m","name":"Messages","default":true}]"#,
+                "mobile.push.types" => {
+                    r#"[{"module_id":"tasks","name":"Tasks","types":[]},{"module_id":"im","name":"Chat","types":[{"name":"Messages","type":"message","default":true}]}]"#
+                }
+                "mobile.counter" => "12",
+                _ => return Box::pin(std::future::ready(None)),
+            };
+            Box::pin(std::future::ready(Some(answer.to_owned())))
+        }
+    }
+    let document = rest::document();
+    let scope =
+        |name: &str| document["paths"][format!("/module/{name}")]["post"]["x-scope"].clone();
+    for (name, expected) in [
+        ("pull.config.get", "pull_channel"),
+        ("pull.application.config.get", "pull"),
+        ("pull.application.event.add", "pull"),
+        ("pull.application.push.add", "pull"),
+        ("pull.watch.extend", "pull"),
+        ("pull.channel.public.get", "pull_channel"),
+        ("pull.channel.public.list", "pull_channel"),
+        ("mobile.counter.types.get", "mobile"),
+        ("mobile.push.smartfilter.status.set", "mobile"),
+    ] {
+        assert_eq!(scope(name), expected, "{name}");
+    }
+    let fixture = Fixture::example("4").await;
+    fixture.service.set_hooks(Arc::new(Types));
+    let stage = Stage::default();
+    let user = |more: Value| {
+        let mut input = json!({"USER_ID": 1});
+        for (name, value) in more.as_object().unwrap() {
+            input[name] = value.clone();
+        }
+        input
+    };
+    let ask = async |name: &str, more: Value| call(&fixture, &stage, name, user(more)).await;
+    assert_eq!(ask("mobile.counter.get", json!({})).await, Ok(json!(12)));
+    let messages = json!({"type": "im_m", "name": "Messages", "default": true});
+    assert_eq!(ask("mobile.counter.types.get", json!({})).await, Ok(json!([messages])));
+    let off = json!({"CONFIG": {"im_m": false}});
+    assert_eq!(ask("mobile.counter.config.set", off).await, Ok(json!(true)));
+    let values = ask("mobile.counter.types.get", json!({"USER_VALUES": "Y"})).await.unwrap();
+    assert_eq!(values[0]["value"], false);
+    let counters = ask("mobile.counter.config.get", json!({})).await;
+    assert_eq!(counters, Ok(json!([{"type": "im_m", "value": false}])));
+    let types = ask("mobile.push.types.get", json!({"USER_VALUES": "Y"})).await.unwrap();
+    assert_eq!((&types[0]["module_id"], &types[1]["module_id"]), (&json!("im"), &json!("tasks")));
+    let kind = json!({"name": "Messages", "type": "message", "disabled": false, "default": true, "value": true});
+    assert_eq!(types[0]["types"], json!([kind]));
+    let config =
+        json!({"CONFIG": [{"module_id": "im", "type": "message", "active": "N"}, {"type": "x"}]});
+    assert_eq!(ask("mobile.push.config.set", config).await, Ok(json!(true)));
+    let wanted = ask("mobile.push.config.get", json!({})).await;
+    assert_eq!(wanted, Ok(json!([{"module_id": "im", "type": "message", "active": false}])));
+    for (name, bad) in [
+        ("mobile.counter.config.set", json!({"CONFIG": {"a": "maybe"}})),
+        ("mobile.counter.config.set", json!({})),
+        ("mobile.push.config.set", json!({"CONFIG": []})),
+    ] {
+        assert_eq!(code(ask(name, bad).await), (400, "CONFIG_ERROR".into()), "{name}");
+    }
+}

@@ -301,6 +301,11 @@ impl Inner {
         }
         self.keep_breaker().await;
         self.tenant.forget_events(&gone).await?;
+        // Of bytes it is counted anew when nothing is left.
+        let count = gone.len() as u64;
+        let less = |waiting: u64| Some(waiting.saturating_sub(count).max(1));
+        // The closure always has a value.
+        let _ = self.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
         Ok(if is_reached { Turn::More } else { Turn::Later })
     }
 }

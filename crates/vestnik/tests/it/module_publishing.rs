@@ -314,3 +314,85 @@ fn m_096_a_back_end_is_asked_within_a_second_and_its_silence_harms_nobody() {
     let wrong = call_with(&server, &admin, "pull.options.set", &json!({"callback_url": "ftp://x"}));
     assert_eq!(error(&wrong), (400, "OPTION_ERROR".into()));
 }
+
+#[test]
+fn a_server_with_tls_is_used_when_its_authority_is_known_and_never_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    crate::tls::certificate(folder.path(), "push", &["localhost"]);
+    let (chain, key) = (folder.path().join("push.crt"), folder.path().join("push.key"));
+    let certificates = format!("tls.certificates={}:{}", chain.display(), key.display());
+    let authorities = format!("module.tls_authorities={}", chain.display());
+    let other = TestServer::with(&["server.listen_tls=127.0.0.1:0", &certificates]);
+    let url = format!("https://localhost:{}/bitrix/pub/", other.secure().port());
+    let pair = Pair::new(5);
+    let event = json!({"recipients": {"channels": [pair.private.to_string()]}, "module_id": "im",
+        "command": "x"});
+    let publish = |settings: &[&str]| {
+        let server = TestServer::with(settings);
+        ready(&server);
+        set(&server, &admin(&server), &json!({"path_to_publish": url}));
+        assert_eq!(result(&call(&server, "pull.event.add", &event)), true, "accepted");
+        result(&call(&server, "pull.module.status", &json!({})))["server"].take()
+    };
+    let unknown = publish(&[]);
+    assert!(unknown["waiting"].as_u64().unwrap() > 0, "{unknown}");
+    assert!(unknown["last_error"]["text"].as_str().unwrap().contains("TLS"), "{unknown}");
+    assert!(history(other.address(), &pair.signed()).is_empty());
+    let known = publish(&[&authorities]);
+    assert_eq!(known["waiting"], 0, "{known}");
+    assert_eq!(history(other.address(), &pair.signed()).len(), 1);
+}
+
+#[test]
+fn the_examples_of_the_document_work_as_they_are_written() {
+    let curl = std::process::Command::new("curl").arg("--version").output();
+    #[expect(clippy::disallowed_methods, reason = "the switch of the gate")]
+    let is_full = std::env::var("SLOW").is_ok();
+    if curl.is_err() {
+        assert!(!is_full, "curl is not installed: run ./test");
+        return;
+    }
+    let server = TestServer::start();
+    ready(&server);
+    let secret = command(&server, &["secret", "add", "shop"]);
+    let page = include_str!("../../../../docs/module.md");
+    let block = page.split("```sh\n").nth(1).and_then(|it| it.split("```").next()).unwrap();
+    let address = server.address().to_string();
+    let script = block.replace("127.0.0.1:8895", &address).replace("\\\n", " ");
+    let mut count = 0;
+    for line in script.lines().filter(|line| line.starts_with("curl ")) {
+        let output = std::process::Command::new("sh")
+            .args(["-c", line])
+            .env("SECRET", &secret)
+            .output()
+            .unwrap();
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        assert!(!answer["result"].is_null(), "{line}: {output:?}");
+        count += 1;
+    }
+    assert_eq!(count, 2);
+}
+
+#[test]
+fn what_is_too_large_too_much_or_not_understood_is_refused_with_a_code() {
+    let server =
+        TestServer::with(&["limits.max_payload=64KiB", "limits.max_trusted_payload=64KiB"]);
+    ready(&server);
+    let big = json!({"recipients": [1], "module_id": "im", "command": "x",
+        "params": {"text": "x".repeat(100_000)}});
+    assert_eq!(call(&server, "pull.event.add", &big).status, 413);
+    let server = TestServer::start();
+    ready(&server);
+    let many: Vec<_> =
+        (0..1001).map(|_| json!({"recipients": [1], "module_id": "im", "command": "x"})).collect();
+    let answer = call(&server, "pull.event.addBatch", &json!({"events": many}));
+    assert_eq!(error(&answer), (400, "EVENT_PARAMETERS_FORMAT".into()));
+    let fields: serde_json::Map<_, _> = (0..1001).map(|at| (format!("f{at}"), json!(1))).collect();
+    let answer = call(&server, "server.time", &Value::Object(fields));
+    assert_eq!(error(&answer), (400, "INVALID_REQUEST".into()));
+    let deep = format!("{{\"a\":{}{}}}", "[".repeat(50_000), "]".repeat(50_000));
+    let target = format!("/module/server.time?signature={}", crate::sign::sign(&deep));
+    let answer = raw::post(server.address(), &target, &[], deep.as_bytes());
+    assert!(matches!(answer.status, 200 | 400), "{answer:?}");
+    assert_eq!(result(&call(&server, "server.time", &json!({}))).as_str().unwrap().len(), 25);
+}
