@@ -93,7 +93,10 @@ const actions = {
   // What the SDK asks of a portal: for this visitor alone, whatever the page says.
   '/pull': async (me, { method, params }) => {
     if (method === 'pull.config.get') return vestnik.config(me.id, new URL(VESTNIK_URL).host)
-    if (method === 'pull.watch.extend') return me.id > 0 ? vestnik.extendWatches(me.id, ...params?.tags ?? params?.TAGS ?? []) : {}
+    if (method === 'pull.watch.extend') {
+      const tags = [params?.tags ?? params?.TAGS ?? []].flat().map(String)
+      return me.id > 0 && tags.length > 0 ? vestnik.extendWatches(me.id, ...tags) : {}
+    }
     throw new Refusal(403, `pages may not call ${String(method)}`)
   },
   '/say': async (me, { text: said }) => {
