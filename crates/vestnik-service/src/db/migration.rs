@@ -85,10 +85,11 @@ async fn run_locked(database: &Database) -> Result<(), DatabaseError> {
     if found > known {
         return Err(DatabaseError::Newer { found, known });
     }
-    for (version, (name, script)) in (1..).zip(MIGRATIONS) {
-        if version <= found {
-            continue;
-        }
+    let due = || (1..).zip(MIGRATIONS).filter(|(version, _)| *version > found);
+    if let super::Pool::Sqlite(pool) = &database.pool {
+        return apply_at_once(database, pool, due()).await;
+    }
+    for (version, (name, script)) in due() {
         tracing::info!(version, name, "changing the tables");
         apply(database, script).await?;
         database.execute(&DONE, &[Value::Int(version), Value::Text(name)]).await?;
@@ -96,14 +97,45 @@ async fn run_locked(database: &Database) -> Result<(), DatabaseError> {
     Ok(())
 }
 
+/// Runs scripts in one transaction: each of theirs would wait for the disk.
+async fn apply_at_once(
+    database: &Database,
+    pool: &sqlx::Pool<sqlx::Sqlite>,
+    due: impl Iterator<Item = (i64, (&str, &str))>,
+) -> Result<(), DatabaseError> {
+    for table in ADOPTED {
+        adopt(database, table).await?;
+    }
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+    for (version, (name, script)) in due {
+        tracing::info!(version, name, "changing the tables");
+        for statement in statements(script) {
+            let sql = render(&statement, Dialect::Sqlite, &[]);
+            match sqlx::query(&sql).execute(&mut *transaction).await.map_err(DatabaseError::from) {
+                Err(error) if is_existing_index(&error) => {}
+                other => _ = other?,
+            }
+        }
+        let done = sqlx::query("INSERT INTO vestnik_migration (VERSION, NAME) VALUES (?, ?)");
+        done.bind(version).bind(name).execute(&mut *transaction).await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// The statements of a script.
+fn statements(script: &str) -> Vec<String> {
+    let script: String = script.lines().filter(|line| !line.starts_with("--")).collect();
+    script.split(';').map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect()
+}
+
 /// Runs a script. Interrupted, it may be run again: tables and indexes that exist are left alone.
 async fn apply(database: &Database, script: &str) -> Result<(), DatabaseError> {
     for table in ADOPTED {
         adopt(database, table).await?;
     }
-    let script: String = script.lines().filter(|line| !line.starts_with("--")).collect();
-    for statement in script.split(';').map(str::trim).filter(|it| !it.is_empty()) {
-        let sql = render(statement, database.dialect(), &[]);
+    for statement in statements(script) {
+        let sql = render(&statement, database.dialect(), &[]);
         let result = run_raw(database, &sql).await;
         match result {
             Err(error) if is_existing_index(&error) => {}

@@ -120,7 +120,7 @@ fn the_first_password_is_printed_once_and_opens_the_pages() {
 
 #[test]
 fn wrong_passwords_are_refused_and_soon_not_even_tried() {
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     module::ready(&server);
     administrator(&server, "somebody", "W");
     let form = &["Content-Type: application/x-www-form-urlencoded"];
@@ -141,7 +141,7 @@ fn wrong_passwords_are_refused_and_soon_not_even_tried() {
 
 #[test]
 fn the_root_leads_to_the_pages_and_they_ask_who_you_are() {
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     module::ready(&server);
     let root = raw::get(server.address(), "/");
     assert_eq!((root.status, root.header("Location")), (302, Some("/admin/")));
@@ -158,7 +158,7 @@ fn the_root_leads_to_the_pages_and_they_ask_who_you_are() {
 #[test]
 fn a_known_proxy_says_who_asks_and_nobody_else_does() {
     let header = "X-Remote-User: boss";
-    let server = TestServer::with(&["admin.proxy_user_header=X-Remote-User"]);
+    let server = TestServer::with_module(&["admin.proxy_user_header=X-Remote-User"]);
     module::ready(&server);
     let refused = raw::get_with(server.address(), "/admin/settings", &[header]);
     assert_eq!(refused.status, 403, "there is no such administrator");
@@ -166,8 +166,10 @@ fn a_known_proxy_says_who_asks_and_nobody_else_does() {
     let answer = raw::get_with(server.address(), "/admin/settings", &[header]);
     assert_eq!(answer.status, 200, "the loopback is a known proxy");
     assert!(answer.text().contains("boss"));
-    let strict =
-        TestServer::with(&["admin.proxy_user_header=X-Remote-User", "trusted.proxies=192.0.2.1"]);
+    let strict = TestServer::with_module(&[
+        "admin.proxy_user_header=X-Remote-User",
+        "trusted.proxies=192.0.2.1",
+    ]);
     module::ready(&strict);
     administrator(&strict, "boss", "W");
     let answer = raw::get_with(strict.address(), "/admin/settings", &[header]);
@@ -176,7 +178,7 @@ fn a_known_proxy_says_who_asks_and_nobody_else_does() {
 
 #[test]
 fn administrators_are_kept_on_the_command_line() {
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     module::ready(&server);
     administrator(&server, "reader", "R");
     let run = |words: &[&str]| command(&server, words, "");
@@ -194,7 +196,7 @@ fn administrators_are_kept_on_the_command_line() {
 
 #[test]
 fn options_are_kept_on_the_command_line_by_the_rules_of_the_page() {
-    let server = TestServer::with(&[GENERATED_KEY]);
+    let server = TestServer::with_module(&[GENERATED_KEY]);
     module::ready(&server);
     let run = |words: &[&str]| command(&server, words, "");
     let text = |words: &[&str]| String::from_utf8(run(words).stdout).unwrap();
@@ -224,7 +226,7 @@ fn languages_and_colours_are_chosen_and_kept() {
     if !slow() {
         return;
     }
-    let (server, browser) = (TestServer::start(), Browser::start());
+    let (server, browser) = (TestServer::with_module(&[]), Browser::start());
     let page = signed_in(&browser, &server, "W", "/admin/settings", "ru");
     assert_eq!(page.text("h1"), "Настройка параметров модуля");
     page.follow("a[hreflang=en]");
@@ -249,7 +251,7 @@ fn a_session_ends_by_signing_out_and_its_cookie_is_of_no_more_use() {
     if !slow() {
         return;
     }
-    let (server, browser) = (TestServer::start(), Browser::start());
+    let (server, browser) = (TestServer::with_module(&[]), Browser::start());
     let page = signed_in(&browser, &server, "W", "/admin/settings", "en");
     let cookies = page.cookies();
     let session = cookies.iter().find(|it| it["name"] == "vestnik_session").unwrap();

@@ -16,7 +16,7 @@ fn root() -> PathBuf {
 
 /// A server, and a secret of a back end for it.
 pub(crate) fn server_and_secret(settings: &[&str]) -> (TestServer, String) {
-    let server = TestServer::with(settings);
+    let server = TestServer::with_module(settings);
     ready(&server);
     let mut arguments = vec!["secret", "add", "test"];
     arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
@@ -100,7 +100,7 @@ fn the_example_of_the_rust_publisher_publishes() {
         assert!(!slow(), "{} is not built", program.display());
         return;
     }
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     let pair = Pair::new(1);
     let status = Command::new(program)
         .arg(format!("http://{}/bitrix/pub/", server.address()))

@@ -11,7 +11,7 @@ use crate::sign::Pair;
 use crate::websocket::Subscriber;
 
 fn start(access: &str, path: &str) -> (TestServer, Browser, Page) {
-    let (server, browser) = (TestServer::start(), Browser::start());
+    let (server, browser) = (TestServer::with_module(&[]), Browser::start());
     let page = signed_in(&browser, &server, access, path, "en");
     (server, browser, page)
 }

@@ -61,7 +61,7 @@ pub(crate) fn ready(server: &TestServer) {
 
 #[test]
 fn an_unknown_operation_is_named_as_such() {
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     ready(&server);
     let answer = call(&server, "no.such.operation", &json!({}));
     assert_eq!(answer.status, 404);
@@ -72,7 +72,7 @@ fn an_unknown_operation_is_named_as_such() {
 
 #[test]
 fn switched_off_the_module_is_not_found_and_has_no_database() {
-    let server = TestServer::with(&["module.enabled=false"]);
+    let server = TestServer::with_module(&["module.enabled=false"]);
     for target in ["/module/pull.config.get", "/admin/"] {
         assert_eq!(raw::get(server.address(), target).status, 404, "{target}");
     }
@@ -82,7 +82,8 @@ fn switched_off_the_module_is_not_found_and_has_no_database() {
 #[test]
 fn without_a_database_the_module_says_so_and_the_queue_server_works() {
     // Nobody listens at this port: it belongs to nobody below 1024 here.
-    let server = TestServer::with(&["module.database=postgres://user:secret@127.0.0.1:1/none"]);
+    let server =
+        TestServer::with_module(&["module.database=postgres://user:secret@127.0.0.1:1/none"]);
     let answer = call(&server, "pull.config.get", &json!({}));
     assert_eq!(answer.status, 503);
     assert_eq!(answer.header("Retry-After"), Some("5"));

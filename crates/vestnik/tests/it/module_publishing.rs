@@ -31,9 +31,9 @@ fn history(address: SocketAddr, channel: &str) -> Vec<Value> {
 
 #[test]
 fn accepted_events_wait_while_their_server_is_away_and_come_in_order_also_after_a_crash() {
-    let mut other = TestServer::start();
+    let mut other = TestServer::with_module(&[]);
     let away = other.address();
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     ready(&server);
     let admin = admin(&server);
     let config = result(&call(&server, "pull.config.get", &json!({"USER_ID": 1})));
@@ -69,7 +69,7 @@ fn accepted_events_wait_while_their_server_is_away_and_come_in_order_also_after_
 
 #[test]
 fn m_097_a_site_with_channels_of_its_own_publishes_to_them_through_the_module() {
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     ready(&server);
     let pair = Pair::new(7);
     let query = format!("CHANNEL_ID={}", pair.signed());
@@ -82,7 +82,7 @@ fn m_097_a_site_with_channels_of_its_own_publishes_to_them_through_the_module() 
 
 #[test]
 fn m_098_clients_publish_at_each_path_that_a_site_may_have_been_given() {
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     let (one, two) = (Pair::new(1), Pair::new(2));
     let mut page =
         Subscriber::open(server.address(), &format!("CHANNEL_ID={}&jsonRpc=true", two.signed()));
@@ -107,7 +107,7 @@ fn m_098_clients_publish_at_each_path_that_a_site_may_have_been_given() {
 
 #[test]
 fn m_063_an_empty_batch_of_a_site_is_answered_with_json() {
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     let target = format!("/bitrix/api/?hostId=h&signature={}", crate::sign::sign("[]"));
     let answer = raw::post(server.address(), &target, &[], b"[]");
     assert_eq!((answer.status, answer.text()), (200, "[]"));
@@ -115,7 +115,7 @@ fn m_063_an_empty_batch_of_a_site_is_answered_with_json() {
 
 #[test]
 fn m_082_the_steps_of_the_site_checker_pass() {
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     let channel = Pair::new(9);
     let signed = channel.private_signed();
     let mut poll = Connection::open(server.address());
@@ -140,7 +140,7 @@ fn m_082_the_steps_of_the_site_checker_pass() {
 #[test]
 fn m_073_old_clients_poll_at_the_address_of_the_php_module() {
     const PATH: &str = "/bitrix/components/bitrix/pull.request/ajax.php";
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     ready(&server);
     set(&server, &admin(&server), &json!({"nginx": "N"}));
     let token = result(&call(&server, "pull.token.get", &json!({"USER_ID": 1})));
@@ -174,7 +174,7 @@ fn m_073_old_clients_poll_at_the_address_of_the_php_module() {
 
 #[test]
 fn m_087_controllers_answer_in_their_envelope() {
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     ready(&server);
     let token = result(&call(&server, "pull.token.get", &json!({"USER_ID": 1})));
     let bearer = format!("Authorization: Bearer {}", token["token"].as_str().unwrap());
@@ -256,7 +256,7 @@ fn m_077_a_site_registers_with_the_cloud_and_a_refusal_changes_nothing() {
         _ => "not here".to_owned(),
     });
     let directory = format!("module.cloud_directory=http://{}", mock.address);
-    let server = TestServer::with(&[&directory]);
+    let server = TestServer::with_module(&[&directory]);
     ready(&server);
     let admin = admin(&server);
     let list = result(&call_with(&server, &admin, "pull.server.list", &json!({})));
@@ -298,7 +298,7 @@ fn m_096_a_back_end_is_asked_within_a_second_and_its_silence_harms_nobody() {
         }
         r#"{"result":{"7":false,"8":false}}"#.to_owned()
     });
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     ready(&server);
     let admin = admin(&server);
     let url = format!("http://{}/hooks", mock.address);
@@ -322,13 +322,13 @@ fn a_server_with_tls_is_used_when_its_authority_is_known_and_never_otherwise() {
     let (chain, key) = (folder.path().join("push.crt"), folder.path().join("push.key"));
     let certificates = format!("tls.certificates={}:{}", chain.display(), key.display());
     let authorities = format!("module.tls_authorities={}", chain.display());
-    let other = TestServer::with(&["server.listen_tls=127.0.0.1:0", &certificates]);
+    let other = TestServer::with_module(&["server.listen_tls=127.0.0.1:0", &certificates]);
     let url = format!("https://localhost:{}/bitrix/pub/", other.secure().port());
     let pair = Pair::new(5);
     let event = json!({"recipients": {"channels": [pair.private.to_string()]}, "module_id": "im",
         "command": "x"});
     let publish = |settings: &[&str]| {
-        let server = TestServer::with(settings);
+        let server = TestServer::with_module(settings);
         ready(&server);
         set(&server, &admin(&server), &json!({"path_to_publish": url}));
         assert_eq!(result(&call(&server, "pull.event.add", &event)), true, "accepted");
@@ -352,7 +352,7 @@ fn the_examples_of_the_document_work_as_they_are_written() {
         assert!(!is_full, "curl is not installed: run ./test");
         return;
     }
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     ready(&server);
     let secret = command(&server, &["secret", "add", "shop"]);
     let page = include_str!("../../../../docs/module.md");
@@ -376,12 +376,12 @@ fn the_examples_of_the_document_work_as_they_are_written() {
 #[test]
 fn what_is_too_large_too_much_or_not_understood_is_refused_with_a_code() {
     let server =
-        TestServer::with(&["limits.max_payload=64KiB", "limits.max_trusted_payload=64KiB"]);
+        TestServer::with_module(&["limits.max_payload=64KiB", "limits.max_trusted_payload=64KiB"]);
     ready(&server);
     let big = json!({"recipients": [1], "module_id": "im", "command": "x",
         "params": {"text": "x".repeat(100_000)}});
     assert_eq!(call(&server, "pull.event.add", &big).status, 413);
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     ready(&server);
     let many: Vec<_> =
         (0..1001).map(|_| json!({"recipients": [1], "module_id": "im", "command": "x"})).collect();

@@ -17,7 +17,7 @@ fn subscriber(server: &TestServer, user: i64) -> Subscriber {
 
 #[test]
 fn an_event_reaches_users_who_watch_and_everybody_over_real_connections() {
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     ready(&server);
     let (mut one, mut two) = (subscriber(&server, 1), subscriber(&server, 2));
     let add = |event: Value| result(&call(&server, "pull.event.add", &event));
@@ -43,7 +43,7 @@ fn an_event_reaches_users_who_watch_and_everybody_over_real_connections() {
 
 #[test]
 fn m_093_examples_of_the_specification_are_answered_as_it_says() {
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     ready(&server);
     let answer = call(
         &server,
@@ -72,7 +72,7 @@ fn m_093_examples_of_the_specification_are_answered_as_it_says() {
 
 #[test]
 fn m_085_errors_have_codes_and_statuses() {
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     ready(&server);
     let failing = |operation: &str, input: Value| error(&call(&server, operation, &input));
     let check = |operation: &str, input: Value, status: u16, code: &str| {
@@ -137,7 +137,7 @@ fn m_085_errors_have_codes_and_statuses() {
 
 #[test]
 fn m_086_forms_are_taken_as_clients_of_bitrix_send_them() {
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     ready(&server);
     let mut one = subscriber(&server, 1);
     let form = "recipients[users][0]=1&module_id=im&command=hello&params[text]=a%20%D1%8F&params[list][]=1";
@@ -150,7 +150,7 @@ fn m_086_forms_are_taken_as_clients_of_bitrix_send_them() {
 
 #[test]
 fn a_batch_runs_calls_by_name_refers_to_earlier_ones_and_halts_when_told() {
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     ready(&server);
     let batch = |input: Value| result(&call(&server, "batch", &input));
     let answer = batch(json!({"cmd": {
@@ -179,7 +179,7 @@ fn a_batch_runs_calls_by_name_refers_to_earlier_ones_and_halts_when_told() {
 
 #[test]
 fn the_openapi_document_has_every_operation_and_its_examples_are_accepted() {
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     ready(&server);
     let document: Value =
         serde_json::from_slice(&raw::get(server.address(), "/module/openapi.json").body).unwrap();

@@ -31,10 +31,20 @@ impl TestServer {
         Self::with(&[])
     }
 
-    /// Starts a server with `option=value` settings.
+    /// Starts a server that serves the module too, with its tables on disk, and further settings.
+    pub(crate) fn with_module(settings: &[&str]) -> Self {
+        Self::with(&[&["module.enabled=true"], settings].concat())
+    }
+
+    /// Starts a server with `option=value` settings; without the module unless they are about it, because
+    /// making its tables takes longer than many a test.
     pub(crate) fn with(settings: &[&str]) -> Self {
         let key = format!("security.key={KEY}");
         let mut settings: Vec<String> = settings.iter().map(|&setting| setting.into()).collect();
+        let is_about = |section: &str| settings.iter().any(|it| it.starts_with(section));
+        if !is_about("module.") && !is_about("admin.") {
+            settings.push("module.enabled=false".to_owned());
+        }
         if !settings.iter().any(|setting| setting.starts_with("security.")) {
             settings.push(key);
         }

@@ -96,7 +96,7 @@ fn s_050_s_058_a_connected_client_moves_to_another_generation_and_loses_nothing(
     if !slow() {
         return;
     }
-    let (server, browser) = (TestServer::with(&[GENERATED_KEY]), Browser::start());
+    let (server, browser) = (TestServer::with_module(&[GENERATED_KEY]), Browser::start());
     crate::module::ready(&server);
     let (config5, _) = configured(&server, "5");
     let (config4, shared) = configured(&server, "4");
@@ -202,7 +202,7 @@ fn s_008_s_009_s_010_s_012_s_057_s_059_a_site_registers_in_the_cloud() {
     }
     let cloud = Cloud::start();
     let setting = format!("module.cloud_directory=http://{}", cloud.address);
-    let (server, browser) = (TestServer::with(&[GENERATED_KEY, &setting]), Browser::start());
+    let (server, browser) = (TestServer::with_module(&[GENERATED_KEY, &setting]), Browser::start());
     let page = signed_in(&browser, &server, "W", "/admin/settings", "en");
     page.enter("#push_server_mode", "personal");
     page.follow("button[value=Save]");
@@ -245,7 +245,8 @@ fn s_008_s_009_s_010_s_012_s_057_s_059_a_site_registers_in_the_cloud() {
         "{registered}"
     );
     // A list that cannot be loaded names the address.
-    let deaf = TestServer::with(&[GENERATED_KEY, "module.cloud_directory=http://127.0.0.1:1"]);
+    let deaf =
+        TestServer::with_module(&[GENERATED_KEY, "module.cloud_directory=http://127.0.0.1:1"]);
     let page = signed_in(&browser, &deaf, "W", "/admin/settings", "en");
     page.enter("#push_server_mode", "shared");
     page.until("document.querySelector('#cloud-list-error').checkVisibility()");
@@ -267,7 +268,7 @@ fn s_063_s_064_the_check_walks_every_path_and_names_what_fails() {
     if !slow() {
         return;
     }
-    let (server, browser) = (TestServer::with(&[GENERATED_KEY]), Browser::start());
+    let (server, browser) = (TestServer::with_module(&[GENERATED_KEY]), Browser::start());
     let page = signed_in(&browser, &server, "W", "/admin/settings", "en");
     page.enter("#push_server_mode", "personal");
     page.click("#own-addresses");

@@ -35,7 +35,7 @@ fn save(page: &Page) {
 }
 
 fn start(settings: &[&str]) -> (TestServer, Browser, Page) {
-    let (server, browser) = (TestServer::with(settings), Browser::start());
+    let (server, browser) = (TestServer::with_module(settings), Browser::start());
     let page = signed_in(&browser, &server, "W", "/admin/settings", "en");
     (server, browser, page)
 }
@@ -263,7 +263,7 @@ fn a_session_that_ends_in_the_middle_of_a_form_costs_nothing_that_was_entered() 
 
 #[test]
 fn a_changed_key_counts_for_the_server_at_once_and_after_a_restart_and_a_reload() {
-    let server = TestServer::with(&[GENERATED_KEY]);
+    let server = TestServer::with_module(&[GENERATED_KEY]);
     module::ready(&server);
     let signed = |key: &str| {
         let key = vestnik_core::sign::Key::new(

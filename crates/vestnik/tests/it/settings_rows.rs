@@ -152,11 +152,11 @@ fn s_001_s_002_s_014_s_015_s_020_s_023_s_026_s_030_s_036_s_037_s_046_s_061_the_r
     if !slow() {
         return;
     }
-    let (server, browser) = (TestServer::start(), Browser::start());
+    let (server, browser) = (TestServer::with_module(&[]), Browser::start());
     let page = signed_in(&browser, &server, "W", "/admin/settings", "en");
     assert_eq!(page.text("#module-status .pill"), "Inactive");
     assert!(!page.holds("document.querySelector('#used-by')"), "S-02 only when active");
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     crate::module::ready(&server);
     populate(&server);
     let page = signed_in(&browser, &server, "W", "/admin/settings", "en");
@@ -217,7 +217,7 @@ fn s_013_s_016_s_017_s_018_s_021_s_022_s_024_s_025_s_027_s_028_s_029_s_039_s_044
     if !slow() {
         return;
     }
-    let (server, browser) = (TestServer::with(&[GENERATED_KEY]), Browser::start());
+    let (server, browser) = (TestServer::with_module(&[GENERATED_KEY]), Browser::start());
     let page = signed_in(&browser, &server, "W", "/admin/settings", "en");
     choose(&page, "personal");
     let offered = page.text_of("[...document.querySelectorAll('[name=nginx_version]')].map(it => it.value).join('')");
@@ -262,7 +262,7 @@ fn s_003_s_004_s_005_s_006_s_007_s_019_s_031_s_038_s_040_s_041_s_042_s_043_s_045
     if !slow() {
         return;
     }
-    let (server, browser) = (TestServer::with(&[GENERATED_KEY]), Browser::start());
+    let (server, browser) = (TestServer::with_module(&[GENERATED_KEY]), Browser::start());
     let page = signed_in(&browser, &server, "W", "/admin/settings", "en");
     assert!(!page.holds("document.querySelector('#exclude-card')"), "no sites yet");
     populate(&server);
@@ -312,7 +312,7 @@ fn s_032_s_062_what_becomes_of_macros_is_shown_for_every_site() {
     if !slow() {
         return;
     }
-    let (server, browser) = (TestServer::with(&[GENERATED_KEY]), Browser::start());
+    let (server, browser) = (TestServer::with_module(&[GENERATED_KEY]), Browser::start());
     crate::module::ready(&server);
     populate(&server);
     let page = signed_in(&browser, &server, "W", "/admin/settings", "en");
