@@ -7,6 +7,7 @@ mod dashboard;
 mod lists;
 mod look;
 mod page;
+mod secrets;
 mod settings;
 mod text;
 
@@ -23,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use vestnik_core::sign::Key as SignatureKey;
 use vestnik_hub::Hub;
 use vestnik_server::{Handle, Visit};
+use vestnik_service::access::AccessError;
 use vestnik_service::administrator::{Access, AdministratorError, Session};
 use vestnik_service::db::DatabaseError;
 use vestnik_service::option::{Key, OptionError, OwnValues};
@@ -103,6 +105,8 @@ enum Trouble {
     Administrator(AdministratorError),
     #[error(transparent)]
     Way(#[from] RestError),
+    #[error(transparent)]
+    Access(#[from] AccessError),
     #[error("there is no administrator {0}")]
     UnknownProxyUser(String),
     #[error("the form is too large")]
@@ -273,6 +277,7 @@ impl Admin {
             "/admin/settings/check" => self.show_check(visit, viewer),
             "/admin/sites" => self.show_sites(viewer, Said::Nothing).await,
             "/admin/tenants" => self.show_tenants(viewer).await,
+            "/admin/secrets" => self.show_secrets(viewer, secrets::Said::Nothing).await,
             "/admin/administrators" => self.show_administrators(viewer, Said::Nothing).await,
             "/admin/audit" => self.show_audit(viewer).await,
             _ => Err(Trouble::NotFound),
@@ -300,6 +305,9 @@ impl Admin {
             "/admin/sites" | "/admin/sites/delete" | "/admin/modules" | "/admin/modules/delete" => {
                 self.change_sites(visit, viewer, &form).await
             }
+            "/admin/secrets" | "/admin/secrets/delete" => {
+                self.change_secrets(visit, viewer, &form).await
+            }
             "/admin/administrators" | "/admin/administrators/delete" => {
                 self.change_administrators(visit, viewer, &form).await
             }
@@ -311,7 +319,7 @@ impl Admin {
     /// The page that says why there is no other.
     fn explain(&self, trouble: &Trouble, look: &Look) -> Answer {
         let (status, said) = match trouble {
-            Trouble::Database(_) | Trouble::Options(_) | Trouble::Way(_) => {
+            Trouble::Database(_) | Trouble::Options(_) | Trouble::Way(_) | Trouble::Access(_) => {
                 let cause = trouble.source().map(ToString::to_string);
                 tracing::error!(error = %trouble, cause, "a page of administrators failed");
                 (StatusCode::SERVICE_UNAVAILABLE, text::DATABASE_GONE)

@@ -42,14 +42,20 @@ fn said(viewer: &Viewer<'_>, said: &Said) -> Markup {
     }
 }
 
-fn moment(seconds: i64) -> Markup {
+pub(super) fn moment(seconds: i64) -> Markup {
     let iso = iso_time(u64::try_from(seconds).unwrap_or(0));
     let shown = iso.get(..16).unwrap_or(&iso).replace('T', " ");
     html! { time datetime=(iso) { (shown) " UTC" } }
 }
 
 /// A button that does something to one row.
-fn row_button(viewer: &Viewer<'_>, action: &str, field: &str, value: &str, name: Text) -> Markup {
+pub(super) fn row_button(
+    viewer: &Viewer<'_>,
+    action: &str,
+    field: &str,
+    value: &str,
+    name: Text,
+) -> Markup {
     html! {
         form method="post" action=(action) {
             (viewer.form_key())

@@ -28,17 +28,19 @@ pub(crate) enum Place {
     Connections,
     Sites,
     Tenants,
+    Secrets,
     Administrators,
     Audit,
 }
 
 impl Place {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Dashboard,
         Self::Settings,
         Self::Connections,
         Self::Sites,
         Self::Tenants,
+        Self::Secrets,
         Self::Administrators,
         Self::Audit,
     ];
@@ -50,6 +52,7 @@ impl Place {
             Self::Connections => "/admin/connections",
             Self::Sites => "/admin/sites",
             Self::Tenants => "/admin/tenants",
+            Self::Secrets => "/admin/secrets",
             Self::Administrators => "/admin/administrators",
             Self::Audit => "/admin/audit",
         }
@@ -62,6 +65,7 @@ impl Place {
             Self::Connections => text::NAV_CONNECTIONS,
             Self::Sites => text::NAV_SITES,
             Self::Tenants => text::NAV_TENANTS,
+            Self::Secrets => text::NAV_SECRETS,
             Self::Administrators => text::NAV_ADMINISTRATORS,
             Self::Audit => text::NAV_AUDIT,
         }
@@ -75,6 +79,7 @@ impl Place {
             Self::Settings => "M4 7h9M17 7h3M15 4.5v5M4 17h3M11 17h9M9 14.5v5",
             Self::Sites => "M4 5h16v14H4zM4 9h16M8 5v4",
             Self::Tenants => "M4 20V8l8-4 8 4v12M4 20h16M9 20v-6h6v6",
+            Self::Secrets => "M8 15a4 4 0 1 1 3.500-6H21v4h-3v3h-4v-3h-2.500A4 4 0 0 1 8 15z",
             Self::Administrators => {
                 "M12 11a3.500 3.500 0 1 0 0-7 3.500 3.500 0 0 0 0 7zM5 20a7 7 0 0 1 14 0"
             }

@@ -71,6 +71,7 @@ texts! {
     NAV_SITES "Sites and modules" "Сайты и модули";
     NAV_TENANTS "Tenants" "Клиенты";
     NAV_ADMINISTRATORS "Administrators" "Администраторы";
+    NAV_SECRETS "Secrets of back ends" "Секреты серверных приложений";
     NAV_AUDIT "Audit log" "Журнал изменений";
     LANGUAGE "Language" "Язык";
     THEME "Colours" "Оформление";
@@ -110,6 +111,13 @@ texts! {
     RIGHT_WRITE "W: change" "W: изменение";
     ADMINISTRATOR_SAVE "Add, or give a new password" "Добавить или выдать новый пароль";
     ADMINISTRATOR_PASSWORD "Write it down, it is not shown again. The password of" "Запишите: больше он не будет показан. Пароль администратора";
+    SECRETS_LEAD "With such a secret a program calls the module at /module/: header Authorization: Bearer. Each is made here and shown once." "С таким секретом программа обращается к модулю по адресу /module/: заголовок Authorization: Bearer. Секрет создаётся здесь и показывается один раз.";
+    SECRET_MAKE "Make a secret" "Создать секрет";
+    SECRET_MADE "Write it down, it is not shown again. The secret" "Запишите: больше он не будет показан. Секрет";
+    SECRET_BACK_END "Back end" "Серверное приложение";
+    SECRET_ADMINISTRATOR "Back end and settings" "Серверное приложение и настройки";
+    SECRET_BAD_NAME "A name has 1 to 100 bytes." "Имя занимает от 1 до 100 байт.";
+    SECRET_TOO_MANY "There are too many secrets: remove some first." "Секретов слишком много: сначала удалите ненужные.";
     LAST_ADMINISTRATOR "This is the last administrator who may write." "Это последний администратор с правом записи.";
     BAD_LOGIN "There is no such login, or it has other signs than letters, digits, “.”, “_”, “-” and “@”." "Такого логина нет, либо в нём есть знаки кроме латинских букв, цифр, «.», «_», «-» и «@».";
     AUDIT_LEAD "What was changed, when and by whom. Keys are masked." "Что, когда и кем было изменено. Ключи скрыты.";

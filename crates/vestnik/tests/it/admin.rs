@@ -197,7 +197,7 @@ fn administrators_are_kept_on_the_command_line() {
 #[test]
 fn options_are_kept_on_the_command_line_by_the_rules_of_the_page() {
     let server = TestServer::with_module(&[GENERATED_KEY]);
-    module::ready(&server);
+    module::without_queue_server(&server);
     let run = |words: &[&str]| command(&server, words, "");
     let text = |words: &[&str]| String::from_utf8(run(words).stdout).unwrap();
     let key = "0123456789abcdef0123456789abcdef";

@@ -121,6 +121,21 @@ fn sites_modules_and_administrators_are_kept_and_every_deed_is_written_down() {
     assert!(other.path().starts_with("/admin/login"), "who is removed is signed out");
     assert!(!command(&server, &["admin", "list"], "").stdout.is_empty());
 
+    page.go("/admin/secrets");
+    page.enter("form[action='/admin/secrets'] [name=name]", "shop <1>");
+    page.follow("form[action='/admin/secrets'] > button");
+    let secret = page.text("#new-secret");
+    assert!(page.text("#secrets tbody").contains("shop <1>"));
+    let status = || {
+        let none = serde_json::json!({});
+        crate::module::call_with(&server, &secret, "pull.module.status", &none).status
+    };
+    assert_eq!(status(), 200, "a back end may call with it");
+    page.go("/admin/secrets");
+    assert!(!page.holds("document.querySelector('#new-secret')"), "it is shown once");
+    page.follow("#secrets form[action='/admin/secrets/delete'] button");
+    assert_eq!(status(), 401);
+
     page.go("/admin/audit");
     let log = page.text("#audit tbody");
     for deed in [
@@ -129,6 +144,8 @@ fn sites_modules_and_administrators_are_kept_and_every_deed_is_written_down() {
         "module.delete",
         "administrator.save",
         "administrator.delete",
+        "secret.add",
+        "secret.delete",
         "sign-in",
     ] {
         assert!(log.contains(deed), "{deed}: {log}");
@@ -152,6 +169,7 @@ fn all_pages_can_be_used_by_everybody_at_every_size() {
         ("/admin/connections", "connections"),
         ("/admin/sites", "sites"),
         ("/admin/tenants", "tenants"),
+        ("/admin/secrets", "secrets"),
         ("/admin/administrators", "administrators"),
         ("/admin/audit", "audit"),
     ] {

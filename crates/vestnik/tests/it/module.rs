@@ -54,6 +54,15 @@ pub(crate) fn command(server: &TestServer, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text").trim_end().to_owned()
 }
 
+/// A site that has not chosen a queue server yet, as an administrator of Bitrix first sees the page; here a
+/// new tenant begins with the one in the same process.
+pub(crate) fn without_queue_server(server: &TestServer) {
+    ready(server);
+    let secret = command(server, &["secret", "add", "test", "--admin"]);
+    let answer = call_with(server, &secret, "pull.options.set", &json!({"nginx": "N"}));
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
 /// Waits until the module has its database.
 pub(crate) fn ready(server: &TestServer) {
     until("the module is there", || call(server, "no.such.operation", &json!({})).status != 503);

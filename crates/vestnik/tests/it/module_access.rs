@@ -13,7 +13,7 @@ fn refused() -> (u16, String) {
 
 #[test]
 fn m_094_a_back_end_signs_its_body_and_nothing_else_is_believed() {
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     ready(&server);
     let host_id = command(&server, &["tenant", "list"]);
     assert_eq!(host_id.len(), 32, "{host_id}");
@@ -46,7 +46,7 @@ fn m_094_a_back_end_signs_its_body_and_nothing_else_is_believed() {
 
 #[test]
 fn secrets_are_shown_once_and_end_when_they_are_removed() {
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     ready(&server);
     let secret = command(&server, &["secret", "add", "shop"]);
     let admin = command(&server, &["secret", "add", "console", "--admin"]);
@@ -76,7 +76,7 @@ fn secrets_are_shown_once_and_end_when_they_are_removed() {
 
 #[test]
 fn a_token_of_a_user_opens_the_operations_of_users_for_this_user_alone() {
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     ready(&server);
     let issued = result(&call(&server, "pull.token.get", &json!({"USER_ID": 7, "TTL": 60})));
     let token = issued["token"].as_str().unwrap();
@@ -103,7 +103,7 @@ fn a_token_of_a_user_opens_the_operations_of_users_for_this_user_alone() {
 
 #[test]
 fn m_095_tenants_do_not_see_each_other() {
-    let server = TestServer::start();
+    let server = TestServer::with_module(&[]);
     ready(&server);
     for tenant in ["one.test", "two.test"] {
         command(&server, &["tenant", "add", tenant]);
@@ -142,10 +142,10 @@ fn trusted_addresses_need_a_proof_unless_that_is_switched_off_and_browsers_alway
     let post = |server: &TestServer, headers: &[&str], operation: &str| {
         raw::post(server.address(), &format!("/module/{operation}"), headers, body)
     };
-    let closed = TestServer::start();
+    let closed = TestServer::with_module(&[]);
     ready(&closed);
     assert_eq!(error(&post(&closed, &[], "pull.channel.get")), refused());
-    let open = TestServer::with(&["module.open_to_trusted=true"]);
+    let open = TestServer::with_module(&["module.open_to_trusted=true"]);
     ready(&open);
     assert_eq!(result(&post(&open, &[], "pull.channel.get"))["user_id"], 1);
     assert_eq!(error(&post(&open, &[], "pull.options.set")), (403, "ACCESS_DENIED".into()));

@@ -36,6 +36,7 @@ fn save(page: &Page) {
 
 fn start(settings: &[&str]) -> (TestServer, Browser, Page) {
     let (server, browser) = (TestServer::with_module(settings), Browser::start());
+    crate::module::without_queue_server(&server);
     let page = signed_in(&browser, &server, "W", "/admin/settings", "en");
     (server, browser, page)
 }

@@ -263,6 +263,7 @@ fn s_003_s_004_s_005_s_006_s_007_s_019_s_031_s_038_s_040_s_041_s_042_s_043_s_045
         return;
     }
     let (server, browser) = (TestServer::with_module(&[GENERATED_KEY]), Browser::start());
+    crate::module::without_queue_server(&server);
     let page = signed_in(&browser, &server, "W", "/admin/settings", "en");
     assert!(!page.holds("document.querySelector('#exclude-card')"), "no sites yet");
     populate(&server);
