@@ -2,8 +2,10 @@
 
 use super::input::{items_of, text_of};
 use super::{Call, Field, Kind, Operation, Outcome, RestError, Right};
+use crate::audit::Actor;
 use crate::option::{Key, Kind as OptionKind, Source};
 use crate::php::Value;
+use crate::settings::{self, Problem};
 use crate::site::ModuleUse;
 
 const SITE: Field = Field::may("SITE_ID", Kind::Text, "The site; absent: what is common to all.");
@@ -77,6 +79,9 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     },
 ];
 
+/// Who the audit log says it was: secrets have no person.
+const ACTOR: Actor<'_> = Actor { login: "operation", address: "" };
+
 async fn get(call: Call<'_>) -> Outcome {
     let site = call.input.text("SITE_ID")?.unwrap_or_default();
     let options = call.tenant().options(&site).await?;
@@ -139,13 +144,25 @@ async fn set(call: Call<'_>) -> Outcome {
         return Err(RestError::new(400, "ERROR_ARGUMENT", "no option was named"));
     }
     let changes: Vec<_> = changes.iter().map(|(key, value)| (*key, value.as_deref())).collect();
-    call.tenant().set_options(&site, &changes).await?;
+    let options = call.tenant().options(&site).await?;
+    // What is wrong with a value alone is said by whoever writes it.
+    if let Err(problems) = settings::check(&options, &changes, false)
+        && problems.get(&Key::SignatureKey) == Some(&Problem::EmptyKey)
+    {
+        let text = "option `signature_key` must not be empty with Push server 2.0 and later; null takes it away";
+        return Err(RestError::new(400, "OPTION_ERROR", text));
+    }
+    call.tenant().set_settings(&site, &changes, ACTOR).await?;
     Ok("true".to_owned())
 }
 
 async fn restore(call: Call<'_>) -> Outcome {
     let site = call.input.text("SITE_ID")?.unwrap_or_default();
-    call.tenant().restore_default_options(&site).await?;
+    if site.is_empty() {
+        call.tenant().restore_default_settings(ACTOR).await?;
+    } else {
+        call.tenant().restore_default_options(&site).await?;
+    }
     Ok("true".to_owned())
 }
 

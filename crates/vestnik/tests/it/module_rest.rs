@@ -290,3 +290,19 @@ fn schema_fault(schema: &Value, value: &Value, document: &Value) -> Option<Strin
     });
     of_items.chain(of_members).find_map(|(schema, part)| schema_fault(schema, part, document))
 }
+
+#[test]
+fn options_set_by_an_operation_keep_the_rules_of_the_page_and_are_written_down() {
+    let server = TestServer::with_module(&["security.key_file="]);
+    ready(&server);
+    let admin = crate::module::command(&server, &["secret", "add", "console", "--admin"]);
+    let set = |input: Value| crate::module::call_with(&server, &admin, "pull.options.set", &input);
+    assert_eq!(result(&set(json!({"signature_key": "0123456789abcdef0123456789abcdef"}))), true);
+    let (status, code) = error(&set(json!({"signature_key": ""})));
+    assert_eq!((status, code.as_str()), (400, "OPTION_ERROR"));
+    let (status, code) = error(&set(json!({"path_to_publish": "x"})));
+    assert_eq!((status, code.as_str()), (400, "OPTION_ERROR"));
+    let input = json!({"KEYS": ["signature_key"]});
+    let kept = result(&crate::module::call_with(&server, &admin, "pull.options.get", &input));
+    assert_eq!(kept["signature_key"], json!({"value": null, "is_set": true, "source": "database"}));
+}
