@@ -15,8 +15,7 @@ use crate::http::{Answer, Client, Failure};
 const REGIONS: [&str; 8] = ["ru", "by", "kz", "uz", "kg", "am", "az", "ge"];
 
 /// The domain of the directory for a region.
-#[must_use]
-pub fn region_domain(region: &str) -> &'static str {
+fn region_domain(region: &str) -> &'static str {
     if REGIONS.contains(&region) { "bitrix24.tech" } else { "bitrix.info" }
 }
 
@@ -63,6 +62,15 @@ impl Cloud {
     #[must_use]
     pub fn new(directory: &str, tls: Arc<rustls::ClientConfig>) -> Self {
         Self { tls, directory: directory.trim_end_matches('/').to_owned() }
+    }
+
+    /// The cloud that serves a region, unless another directory is configured.
+    #[must_use]
+    pub fn of(region: &str, configured: Option<&str>, tls: Arc<rustls::ClientConfig>) -> Self {
+        match configured {
+            Some(directory) => Self::new(directory, tls),
+            None => Self::new(&format!("https://rtc-cloud.{}", region_domain(region)), tls),
+        }
     }
 
     /// Its directory.

@@ -12,7 +12,7 @@ mod server;
 
 pub use breaker::{Breaker, BreakerEvent, BreakerState};
 pub use caller::{CallError, Caller, Opened, Reply};
-pub use cloud::{Cloud, CloudError, CloudServer, region_domain};
+pub use cloud::{Cloud, CloudError, CloudServer};
 pub use http::{Answer as HttpAnswer, Client as HttpClient, Failure as HttpFailure};
 pub use server::{AuthoritiesError, Options, OptionsError, Protocol, RemotePublisher, trusting};
 pub use vestnik_proto::publisher::BatchLimits;

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vestnik_core::sign::Key as SignatureKey;
 use vestnik_hub::Hub;
+use vestnik_publisher::TlsConfig;
 use vestnik_server::{Handle, Visit};
 use vestnik_service::access::AccessError;
 use vestnik_service::administrator::{Access, AdministratorError, Session};
@@ -82,6 +83,8 @@ pub(crate) struct Admin {
     server: Handle,
     options: AdminOptions,
     own_values: watch::Receiver<OwnValues>,
+    /// Whom the cloud's certificates are checked with.
+    tls: TlsConfig,
     assets: Assets,
     attempts: Attempts,
     hashing: Semaphore,
@@ -134,6 +137,7 @@ impl Admin {
         hub: Arc<Hub>,
         publishers: Arc<Publishers>,
         parts: AdminParts,
+        tls: TlsConfig,
     ) -> Self {
         let AdminParts { options, server, own_values, print_first_password: _ } = parts;
         Self {
@@ -142,6 +146,7 @@ impl Admin {
             server,
             options,
             own_values,
+            tls,
             assets: Assets::new(),
             attempts: Attempts::default(),
             hashing: Semaphore::new(Self::HASHES),

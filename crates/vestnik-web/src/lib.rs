@@ -7,7 +7,6 @@
 mod admin;
 mod answer;
 mod check;
-mod cloud;
 mod compatible;
 mod hooks;
 mod jobs;

@@ -10,7 +10,7 @@ use http::header::{
 use http::{Method, StatusCode};
 use vestnik_core::Secret;
 use vestnik_core::publisher::{BoxFuture, Publisher};
-use vestnik_publisher::{Cloud, CloudError, region_domain};
+use vestnik_publisher::{Cloud, CloudError};
 use vestnik_server::Visit;
 use vestnik_service::Tenant;
 use vestnik_service::rest::{self, Backstage, Batch, Caller, Input, RestError, Right, ServerState};
@@ -71,10 +71,7 @@ impl Web {
     /// The cloud whose directory serves a region.
     fn cloud(&self, region: &str) -> Cloud {
         let tls = Arc::clone(&self.options.tls);
-        match &self.options.cloud_directory {
-            Some(directory) => Cloud::new(directory, tls),
-            None => Cloud::new(&format!("https://rtc-cloud.{}", region_domain(region)), tls),
-        }
+        Cloud::of(region, self.options.cloud_directory.as_deref(), tls)
     }
 
     /// Serves a request for an operation.

@@ -93,7 +93,8 @@ impl Web {
         let publishers = Arc::new(publishers);
         let mut live = options.live.clone();
         admin::make_first_administrator(&service, &mut parts).await;
-        let admin = Admin::new(service.clone(), hub, Arc::clone(&publishers), parts);
+        let admin =
+            Admin::new(service.clone(), hub, Arc::clone(&publishers), parts, options.tls.clone());
         let web = Arc::new(Self { service, publishers, options, admin });
         let helpers = Self::start_beside(&web, &tasks, notices, breakers);
         // Nobody is served before the keys are known.

@@ -22,7 +22,7 @@ use super::look::Look;
 use super::page::{self, Frame, Place, Tone, Viewer};
 use super::{Admin, Trouble, text};
 use crate::answer::{self, Answer};
-use crate::cloud::{Cloud, CloudError, CloudServer};
+use vestnik_publisher::{Cloud, CloudError, CloudServer};
 
 /// What the page shows besides the fields.
 pub(super) struct Facts {
@@ -185,27 +185,34 @@ impl Admin {
         options: &Options,
         host: &str,
     ) -> Result<settings::Registration, CloudError> {
-        Cloud::new(options, self.options.cloud.as_deref())?.register(host, options).await
+        let cloud = self.cloud(options);
+        let host = if host.is_empty() { cloud.hostname().await? } else { host.to_owned() };
+        let licence = Some(options.text(Key::LicenceKey)).filter(|key| !key.is_empty());
+        let key = vestnik_core::Secret::new(cloud.register(&host, licence).await?);
+        Ok(settings::Registration { host, key })
+    }
+
+    fn cloud(&self, options: &Options) -> Cloud {
+        let tls = Arc::clone(&self.tls);
+        Cloud::of(options.text(Key::Region), self.options.cloud.as_deref(), tls)
     }
 
     /// `GET settings/servers`: asked for while the block of the cloud is open, and not before (S-57).
     pub(super) async fn cloud_servers(&self, viewer: &Viewer<'_>) -> Result<Answer, Trouble> {
         let options = self.tenant().await?.options("").await?;
-        let cloud = Cloud::new(&options, self.options.cloud.as_deref());
-        let said = match cloud {
-            Ok(cloud) => match cloud.servers().await {
-                Ok(servers) => {
-                    let server =
-                        |it: &CloudServer| serde_json::json!({"url": it.host, "region": it.region});
-                    serde_json::json!({"servers": servers.iter().map(server).collect::<Vec<_>>()})
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the list of cloud servers was not loaded");
-                    let said = viewer.say(text::CLOUD_LIST_ERROR).replace("#HOST#", cloud.base());
-                    serde_json::json!({"error": said})
-                }
-            },
-            Err(error) => serde_json::json!({"error": error.to_string()}),
+        let cloud = self.cloud(&options);
+        let said = match cloud.servers().await {
+            Ok(servers) => {
+                let server =
+                    |it: &CloudServer| serde_json::json!({"url": it.url, "region": it.region});
+                serde_json::json!({"servers": servers.iter().map(server).collect::<Vec<_>>()})
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the list of cloud servers was not loaded");
+                let host = cloud.directory();
+                let said = viewer.say(text::CLOUD_LIST_ERROR).replace("#HOST#", host);
+                serde_json::json!({"error": said})
+            }
         };
         Ok(answer::json(StatusCode::OK, said.to_string()))
     }
