@@ -530,24 +530,12 @@ impl Options {
         self.text(key).replace("#PORT#", port)
     }
 
-    fn licence(&self) -> &str {
-        let licence = self.text(Key::LicenceKey);
-        if licence.is_empty() { "DEMO" } else { licence }
-    }
-
     /// Who the site is to the cloud: the hash of its licence key.
     #[must_use]
     pub fn cloud_client_id(&self) -> String {
-        php::md5_hex(&format!("BITRIX{}LICENCE", self.licence()))
-    }
-
-    /// What a site proves its licence to the cloud with (module.md §11).
-    #[must_use]
-    pub fn cloud_verification_query(&self) -> String {
-        let id = self.cloud_client_id();
-        let (of_id, of_key) = (php::md5_hex(&format!("{id}|CP")), php::md5_hex(self.licence()));
-        let hash = php::md5_hex(&format!("{of_id}{of_key}"));
-        format!("BX_LICENCE={id}&BX_TYPE=CP&BX_HASH={hash}&BX_ALL=y")
+        let licence = self.text(Key::LicenceKey);
+        let licence = if licence.is_empty() { "DEMO" } else { licence };
+        php::md5_hex(&format!("BITRIX{licence}LICENCE"))
     }
 }
 
@@ -728,18 +716,5 @@ impl Tenant {
         let extra = notice::extra(self.now_ms(), options.text(Key::ServerName));
         let nothing = php::Value::Array(Vec::new());
         Ok(Some(notice::event(shared, "config_expire", nothing, extra)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_site_without_a_licence_proves_itself_as_a_demo() {
-        assert_eq!(
-            Options::of(&[]).cloud_verification_query(),
-            "BX_LICENCE=9300e3d70f5eb313b91e90b11fe0bdea&BX_TYPE=CP&BX_HASH=4e72efebcabab87e91bbd005bf285238&BX_ALL=y"
-        );
     }
 }
