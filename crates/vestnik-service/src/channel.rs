@@ -212,6 +212,9 @@ impl Options {
     }
 }
 
+/// Users that one query asks for.
+const USERS_OF_A_QUERY_MAX: usize = 512;
+
 static FIND: Statement = Statement::new(
     "SELECT CHANNEL_ID, CHANNEL_PUBLIC_ID, {time DATE_CREATE}, LAST_ID FROM b_pull_channel WHERE TENANT_ID = ? AND USER_ID = ? AND CHANNEL_TYPE = ?",
 );
@@ -319,7 +322,6 @@ impl Tenant {
         kind: &ChannelKind,
         options: &Options,
     ) -> Result<Vec<Channel>, ChannelError> {
-        const USERS_OF_A_QUERY_MAX: usize = 512;
         let now_s = self.now_s();
         let version = self.state().channels_version();
         let mut missing: Vec<i64> = Vec::new();
@@ -336,9 +338,7 @@ impl Tenant {
         }
         for users in missing.chunks(USERS_OF_A_QUERY_MAX) {
             let (tenant, list) = (Value::Int(self.id()), Value::Ints(users));
-            let rows = self.database().fetch(&INACTIVE_MANY, &[tenant, list]).await?;
-            let mut inactive = rows.iter().map(|row| row.int(0)).collect::<Result<Vec<_>, _>>()?;
-            inactive.extend(self.inactive_by_hook(users).await);
+            let inactive = self.inactive_users(users).await?;
             let values = [tenant, Value::Text(kind.name()), list];
             let mut found = std::collections::HashMap::new();
             for row in self.database().fetch(&FIND_MANY, &values).await? {
@@ -488,6 +488,19 @@ impl Tenant {
         // The user may have channels of many applications.
         self.state().forget_channels(None);
         Ok(())
+    }
+
+    /// Which of `users` are not active, as the table and the back end say.
+    pub(crate) async fn inactive_users(&self, users: &[i64]) -> Result<Vec<i64>, DatabaseError> {
+        let mut inactive = Vec::new();
+        for users in users.chunks(USERS_OF_A_QUERY_MAX) {
+            let values = [Value::Int(self.id()), Value::Ints(users)];
+            for row in self.database().fetch(&INACTIVE_MANY, &values).await? {
+                inactive.push(row.int(0)?);
+            }
+            inactive.extend(self.inactive_by_hook(users).await);
+        }
+        Ok(inactive)
     }
 
     async fn is_inactive(&self, user: i64) -> Result<bool, DatabaseError> {

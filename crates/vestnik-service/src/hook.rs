@@ -68,11 +68,4 @@ impl Tenant {
         // The notification is in the database all the same.
         let _ = self.hooks().ask(self, "admin.notification", params).await;
     }
-
-    /// The number on the badge of a user's mobile app, as the back end says; 0, if it says nothing.
-    pub(crate) async fn mobile_counter(&self, user: i64) -> i64 {
-        let params = format!(r#"{{"USER_ID":{user}}}"#);
-        let answer = self.hooks().ask(self, "mobile.counter", params).await;
-        answer.and_then(|answer| answer.trim().parse().ok()).unwrap_or(0)
-    }
 }

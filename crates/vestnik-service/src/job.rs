@@ -18,17 +18,20 @@ pub enum Job {
     Devices,
     /// Gives public ids to channels of users that have none.
     PublicIds,
+    /// Sends notifications that have waited long enough.
+    Pushes,
 }
 
 impl Job {
     /// Every job.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::OnlineChannels,
         Self::Channels,
         Self::Watches,
         Self::Stack,
         Self::Devices,
         Self::PublicIds,
+        Self::Pushes,
     ];
 
     /// Its name in the table.
@@ -41,6 +44,7 @@ impl Job {
             Self::Stack => "CPullStack::CheckExpireAgent",
             Self::Devices => "CPullPush::cleanTokens",
             Self::PublicIds => "updatePublicChannelIdAgent",
+            Self::Pushes => "CPushManager::SendAgent",
         }
     }
 
@@ -53,6 +57,7 @@ impl Job {
             Self::Channels | Self::Devices => 43_200,
             Self::Stack => 86_400,
             Self::PublicIds => 60,
+            Self::Pushes => 30,
         }
     }
 
@@ -84,6 +89,13 @@ impl Job {
                     86_400
                 }
             }
+            Self::Pushes => {
+                if done >= crate::push::DEFERRED_PER_RUN as u64 {
+                    10
+                } else {
+                    30
+                }
+            }
             Self::PublicIds => {
                 if done >= 100 {
                     60
@@ -95,8 +107,6 @@ impl Job {
     }
 }
 
-/// Devices that were not used for so long are removed, seconds: 14 days.
-const DEVICE_TTL_S: u64 = 14 * 86_400;
 /// For so long whoever runs a job has it for itself, seconds.
 const RUN_S: u64 = 600;
 
@@ -108,8 +118,6 @@ static NEXT: Statement =
 static CLAIM: Statement = Statement::new(
     "UPDATE vestnik_job SET NEXT_EXEC = {at}, PERIOD_S = ? WHERE TENANT_ID = 0 AND NAME = ? AND NEXT_EXEC = {at}",
 );
-static DELETE_DEVICES: Statement =
-    Statement::new("DELETE FROM b_pull_push WHERE COALESCE(DATE_AUTH, DATE_CREATE) < {at}");
 static WITHOUT_PUBLIC: Statement = Statement::new(
     "SELECT ID FROM b_pull_channel WHERE USER_ID > 0 AND COALESCE(CHANNEL_PUBLIC_ID, '') = '' AND DATE_CREATE > {at} ORDER BY ID LIMIT 100",
 );
@@ -158,15 +166,6 @@ impl Service {
         let next_s = self.clock().unix_s() + period_s;
         let values = [moment(next_s), moment(period_s), name, claimed];
         self.database().execute(&CLAIM, &values).await.map(drop)
-    }
-
-    /// Removes devices that were not used for 14 days; how many.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn clean_up_devices(&self) -> Result<u64, DatabaseError> {
-        let before_s = self.clock().unix_s().saturating_sub(DEVICE_TTL_S);
-        self.database().execute(&DELETE_DEVICES, &[moment(before_s)]).await
     }
 
     /// Gives public ids to up to a hundred channels of the last day that have none; how many.

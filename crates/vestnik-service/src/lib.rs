@@ -24,6 +24,7 @@ pub mod notification;
 pub mod option;
 pub mod outbox;
 pub mod php;
+pub mod push;
 pub mod rest;
 pub mod settings;
 pub mod site;

@@ -5,6 +5,8 @@ use crate::tenant::Tenant;
 
 /// Sending to the queue server was stopped after many errors.
 pub const SEND_STOPPED: &str = "PULL_ERROR_SEND";
+/// The gateway for mobile devices refuses the site.
+pub const PUSH_REFUSED: &str = "PUSH_ERROR_SEND";
 
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq)]

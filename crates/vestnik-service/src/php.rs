@@ -1,6 +1,7 @@
 //! What PHP writes and reads: ordered arrays as JSON, as JavaScript literals, serialized, and in source
 //! files; its times and hashes.
 
+mod encode;
 mod json;
 mod read;
 
@@ -8,6 +9,7 @@ use std::fmt::Write as _;
 
 use md5::{Digest, Md5};
 
+pub use encode::Escapes;
 pub use json::from_json;
 pub use read::{ReadError, source_array, unserialize};
 

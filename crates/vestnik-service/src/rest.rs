@@ -19,6 +19,7 @@ mod mobile;
 mod online;
 mod openapi;
 mod polling;
+mod push;
 mod setting;
 mod watch;
 
@@ -178,6 +179,7 @@ pub(crate) fn operations() -> impl Iterator<Item = &'static Operation> {
         cloud::OPERATIONS,
         controller::OPERATIONS,
         mobile::OPERATIONS,
+        push::OPERATIONS,
         online::OPERATIONS,
         setting::OPERATIONS,
         access::OPERATIONS,

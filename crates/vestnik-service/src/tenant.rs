@@ -65,6 +65,8 @@ struct Inner {
     own_key: Mutex<Option<vestnik_core::sign::Key>>,
     /// What asks back ends.
     hooks: Mutex<Arc<dyn Hooks>>,
+    /// Wakes whoever sends to gateways.
+    pushing: tokio::sync::Notify,
 }
 
 /// Tenant and right of a secret, and when that was read.
@@ -215,6 +217,7 @@ impl Service {
             secrets: Mutex::new(Recent::new(KNOWN_SECRETS_MAX)),
             own_key: Mutex::default(),
             hooks: Mutex::new(Arc::new(NoHooks)),
+            pushing: tokio::sync::Notify::new(),
         };
         let service = Self(Arc::new(inner));
         service.default_tenant().await?;
@@ -252,6 +255,16 @@ impl Service {
 
     pub(crate) fn hooks(&self) -> Arc<dyn Hooks> {
         Arc::clone(&locked(&self.0.hooks))
+    }
+
+    /// Wakes one of those who send to gateways.
+    pub fn wake_pushing(&self) {
+        self.0.pushing.notify_one();
+    }
+
+    /// Waits until something was handed to whoever sends to gateways.
+    pub async fn pushing_due(&self) {
+        self.0.pushing.notified().await;
     }
 
     pub(crate) fn secrets(&self) -> MutexGuard<'_, Recent<String, KnownSecret>> {

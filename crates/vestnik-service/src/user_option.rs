@@ -1,4 +1,4 @@
-//! Options of single users, and their devices (module.md §3, §18).
+//! Options of single users (module.md §3).
 
 use crate::db::{DatabaseError, Statement, Value};
 use crate::tenant::Tenant;
@@ -9,8 +9,8 @@ static READ: Statement = Statement::new(
 static WRITE: Statement = Statement::new(
     "INSERT INTO vestnik_user_option (TENANT_ID, USER_ID, NAME, VALUE) VALUES (?, ?, ?, ?) {update TENANT_ID, USER_ID, NAME: VALUE}",
 );
-static REMOVE_DEVICE: Statement = Statement::new(
-    "DELETE FROM b_pull_push WHERE TENANT_ID = ? AND (DEVICE_TOKEN = ? OR VOIP_TOKEN = ?)",
+static READ_MANY: Statement = Statement::new(
+    "SELECT USER_ID, NAME, VALUE FROM vestnik_user_option WHERE TENANT_ID = ? AND USER_ID IN {list} AND NAME IN {list}",
 );
 
 impl Tenant {
@@ -43,16 +43,22 @@ impl Tenant {
         self.database().execute(&WRITE, &values).await.map(drop)
     }
 
-    /// Forgets the device with this token, for messages or for calls; whether there was one.
+    /// Options of several users that are set: user, name, value.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn remove_device(&self, token: &str) -> Result<bool, DatabaseError> {
-        if token.is_empty() {
-            return Ok(false);
+    pub(crate) async fn user_options(
+        &self,
+        users: &[i64],
+        names: &[&str],
+    ) -> Result<Vec<(i64, String, String)>, DatabaseError> {
+        let mut options = Vec::new();
+        for users in users.chunks(512) {
+            let values = [Value::Int(self.id()), Value::Ints(users), Value::Texts(names)];
+            for row in self.database().fetch(&READ_MANY, &values).await? {
+                options.push((row.int(0)?, row.text(1)?, row.text(2)?));
+            }
         }
-        let token = Value::Text(token);
-        let values = [Value::Int(self.id()), token, token];
-        Ok(self.database().execute(&REMOVE_DEVICE, &values).await? > 0)
+        Ok(options)
     }
 }

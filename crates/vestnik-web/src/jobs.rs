@@ -6,7 +6,7 @@ use std::time::Duration;
 use vestnik_publisher::BreakerEvent;
 use vestnik_service::job::Job;
 use vestnik_service::notification::SEND_STOPPED;
-use vestnik_service::{Service, Tenant};
+use vestnik_service::{DatabaseError, Service, ServiceError, Tenant};
 
 use crate::publishing::{Breakers, Publishers};
 
@@ -50,8 +50,12 @@ async fn work(service: &Service, publishers: &Publishers, job: Job) -> u64 {
         Job::Stack => service.clean_up_stack().await.unwrap_or_else(|error| failed(&error)),
         Job::Devices => service.clean_up_devices().await.unwrap_or_else(|error| failed(&error)),
         Job::PublicIds => service.add_public_ids().await.unwrap_or_else(|error| failed(&error)),
-        Job::Channels | Job::OnlineChannels => {
-            let host_ids = match service.host_ids().await {
+        Job::Channels | Job::OnlineChannels | Job::Pushes => {
+            let host_ids = match job {
+                Job::Pushes => with_pushes(service).await.map_err(ServiceError::from),
+                _ => service.host_ids().await,
+            };
+            let host_ids = match host_ids {
                 Ok(host_ids) => host_ids,
                 Err(error) => return failed(&error),
             };
@@ -63,6 +67,10 @@ async fn work(service: &Service, publishers: &Publishers, job: Job) -> u64 {
                     Err(error) => return failed(&error),
                 };
                 done += match job {
+                    Job::Pushes => match tenant.send_deferred().await {
+                        Ok(count) => count,
+                        Err(error) => failed(&error),
+                    },
                     Job::Channels => match tenant.clean_up_channels().await {
                         Ok(count) => count as u64,
                         Err(error) => failed(&error),
@@ -73,6 +81,15 @@ async fn work(service: &Service, publishers: &Publishers, job: Job) -> u64 {
             done
         }
     }
+}
+
+/// Tenants whose notifications have waited long enough. What nobody sends any more is forgotten first.
+async fn with_pushes(service: &Service) -> Result<Vec<String>, DatabaseError> {
+    let expired = service.clean_up_push().await?;
+    if expired > 0 {
+        tracing::warn!(expired, "batches of notifications expired before the gateway took them");
+    }
+    service.tenants_with_deferred_push().await
 }
 
 /// Notes who is connected, and tells the back end.

@@ -11,6 +11,7 @@ mod compatible;
 mod hooks;
 mod jobs;
 mod publishing;
+mod pushing;
 mod rest;
 mod web;
 

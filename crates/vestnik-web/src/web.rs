@@ -21,6 +21,7 @@ use crate::compatible::{CONTROLLER_PATH, POLLING_PATH};
 use crate::hooks::HttpHooks;
 use crate::jobs;
 use crate::publishing::{Breakers, Publishers};
+use crate::pushing::{self, Gateways};
 
 /// What the module service is told.
 #[derive(Clone, Debug)]
@@ -65,6 +66,8 @@ pub struct Web {
 impl Web {
     /// Requests that are served at a time; more wait.
     const AT_A_TIME: usize = 64;
+    /// Batches of notifications that are sent at a time.
+    const PUSHING_AT_A_TIME: usize = 4;
 
     /// Serves `visits` until `stopping`, then finishes what it has begun. A database that is not there is
     /// tried again for ever; visits are refused meanwhile. Needs a tokio runtime with timers and
@@ -144,8 +147,11 @@ impl Web {
         let (service, publishers) = (web.service.clone(), Arc::clone(&web.publishers));
         let telling = tasks.spawn(async move { publishers.publish_notices(notices).await });
         let hearing = tasks.spawn(jobs::hear_breakers(service.clone(), breakers));
-        let working = tasks.spawn(jobs::run(service, Arc::clone(&web.publishers)));
-        vec![telling, hearing, working]
+        let working = tasks.spawn(jobs::run(service.clone(), Arc::clone(&web.publishers)));
+        let gateways = Arc::new(Gateways::new(web.options.tls.clone()));
+        let pushing = (0..Self::PUSHING_AT_A_TIME)
+            .map(|_| tasks.spawn(pushing::run(service.clone(), Arc::clone(&gateways))));
+        [telling, hearing, working].into_iter().chain(pushing).collect()
     }
 
     /// The answer to a request.

@@ -6,10 +6,11 @@ use super::statement::{Statement, Value, render};
 use super::{Database, DatabaseError, Dialect};
 
 /// Every migration in order; its place plus one is its version.
-const MIGRATIONS: [(&str, &str); 3] = [
+const MIGRATIONS: [(&str, &str); 4] = [
     ("tables", include_str!("../migrations/0001_tables.sql")),
     ("outbox", include_str!("../migrations/0002_outbox.sql")),
     ("administrators", include_str!("../migrations/0003_administrators.sql")),
+    ("push", include_str!("../migrations/0004_push.sql")),
 ];
 
 /// Tables of the PHP module; where they exist already, our column is added.

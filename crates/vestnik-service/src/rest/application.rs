@@ -1,7 +1,7 @@
 //! What REST applications do: events to their own users (module.md §16).
 
 use super::input::items_of;
-use super::{Call, Field, Kind, Operation, Outcome, RestError, Right, event};
+use super::{Call, Field, Kind, Operation, Outcome, RestError, Right, event, push};
 use crate::channel::ChannelKind;
 use crate::event::{Event, Recipient};
 
@@ -47,11 +47,12 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             ADMIN,
             Field::needed("USER_ID", Kind::List, "One user or several."),
             Field::needed("TEXT", Kind::Text, "What it says."),
+            Field::needed("APP_NAME", Kind::Text, "Who says it: the name of the application."),
             Field::may("AVATAR", Kind::Text, "Address of a picture."),
         ],
         result: r#"{"const":true}"#,
-        example: "",
-        run: |call| Box::pin(push(call)),
+        example: r#"{"CLIENT_ID":"local.5c8bb1b0917611.15086475","AUTH_USER_ID":1,"IS_ADMIN":"Y","USER_ID":[1,2],"TEXT":"Done","APP_NAME":"Tasks"}"#,
+        run: |call| Box::pin(push::of_application(call)),
     },
 ];
 
@@ -117,16 +118,4 @@ fn recipients(call: &Call<'_>, acting: i64, is_admin: bool) -> Result<Vec<Recipi
         return Err(denied());
     }
     Ok(users.into_iter().map(Recipient::User).collect())
-}
-
-async fn push(call: Call<'_>) -> Outcome {
-    call.input.needed_text("CLIENT_ID")?;
-    call.needed_user("AUTH_USER_ID")?;
-    if call.input.switch("IS_ADMIN")? != Some(true) {
-        return Err(wrong("ACCESS_ERROR", "only administrators push notifications"));
-    }
-    if call.input.text("TEXT")?.is_none_or(|text| text.is_empty()) {
-        return Err(wrong("TEXT_ERROR", "field `TEXT` is needed"));
-    }
-    Err(event::no_push(call.tenant()).await?)
 }

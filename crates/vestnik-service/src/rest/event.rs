@@ -4,11 +4,12 @@ use serde_json::value::RawValue;
 use vestnik_core::publisher::{EVENTS_MAX, ModuleEvent, PublishError};
 
 use super::input::{Input, items_of, number_of, text_of};
-use super::{Call, Field, Kind, Operation, Outcome, RestError, Right};
+use super::{Call, Field, Kind, Operation, Outcome, RestError, Right, push};
 use crate::channel::ChannelKind;
-use crate::event::{Event, EventError, Recipient};
-use crate::option::Key;
+use crate::event::{Event, EventError, Params, Recipient};
+use crate::push::{Push, PushError};
 use crate::tenant::Tenant;
+use crate::watch::TAGS_MAX;
 
 const FIELDS: &[Field] = &[
     Field::needed(
@@ -17,7 +18,7 @@ const FIELDS: &[Field] = &[
         "An object with `users`, `channels`, `tags` and `shared`; or a list of user ids and channel ids.",
     ),
     Field::needed("module_id", Kind::Text, "The module it is of; made lower case."),
-    Field::needed("command", Kind::Text, "What it says."),
+    Field::may("command", Kind::Text, "What it says; needed but for a notification alone."),
     Field::may("params", Kind::Any, "The details: an object or a list."),
     Field::may("expiry", Kind::Number, "Seconds it is kept; 86400 unless given."),
     Field::may("extra", Kind::Object, "More than the usual `extra`; given times are kept."),
@@ -30,7 +31,11 @@ const FIELDS: &[Field] = &[
         "Events of one batch with the same value are one: the first.",
     ),
     Field::may("channelType", Kind::Text, "Which channel of the users: `private`, or a client id."),
-    Field::may("push", Kind::Object, "A notification for mobile devices."),
+    Field::may(
+        "push",
+        Kind::Object,
+        "A notification for the mobile devices of its users, as `PUSH` of `pull.push.add`; beside a `command` nothing comes of it while option `push` is off.",
+    ),
 ];
 
 pub(crate) const OPERATIONS: &[Operation] = &[
@@ -61,7 +66,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
 ];
 
 async fn add(call: Call<'_>) -> Outcome {
-    let event = read(call.tenant(), &call.input).await?;
+    let event = read(&call.input)?;
     let mut results = publish(&call, vec![Ok(event)]).await?;
     results.pop().unwrap_or(Ok(())).map(|()| "true".to_owned())
 }
@@ -74,7 +79,7 @@ async fn add_batch(call: Call<'_>) -> Outcome {
     let mut events = Vec::with_capacity(items.len());
     for item in items {
         events.push(match Input::of_json(item.get().as_bytes()) {
-            Ok(input) => read(call.tenant(), &input).await,
+            Ok(input) => read(&input),
             Err(error) => Err(error.into()),
         });
     }
@@ -86,22 +91,103 @@ async fn add_batch(call: Call<'_>) -> Outcome {
     Ok(format!("[{}]", results.collect::<Vec<_>>().join(",")))
 }
 
-/// Publishes what could be read; the result of each at its place.
+/// What one call asks for: an event, a notification, or both.
+struct Asked {
+    /// Without a command there is none; it says who is notified then.
+    event: Event,
+    push: Option<Params>,
+}
+
+impl Asked {
+    fn has_event(&self) -> bool {
+        !self.event.command.is_empty()
+    }
+}
+
+/// Publishes and notifies what could be read; the result of each at its place.
 async fn publish(
     call: &Call<'_>,
-    asked: Vec<Result<Event, RestError>>,
+    asked: Vec<Result<Asked, RestError>>,
 ) -> Result<Vec<Result<(), RestError>>, RestError> {
+    let events: Vec<Event> = asked
+        .iter()
+        .flatten()
+        .filter(|asked| asked.has_event())
+        .map(|asked| asked.event.clone())
+        .collect();
+    let mut outcomes = send(call, &events).await?.into_iter();
     let mut results = Vec::with_capacity(asked.len());
-    let mut events = Vec::with_capacity(asked.len());
-    for event in asked {
-        results.push(event.map(|event| events.push(event)));
+    let mut pushes: Vec<(usize, Asked)> = Vec::new();
+    for asked in asked {
+        let outcome = match &asked {
+            Ok(asked) if asked.has_event() => outcomes.next().unwrap_or(Ok(())),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.clone()),
+        };
+        if let (Ok(asked), true) = (asked, outcome.is_ok())
+            && asked.push.is_some()
+        {
+            pushes.push((results.len(), asked));
+        }
+        results.push(outcome);
     }
-    let outcomes = send(call, &events).await?;
-    let mut outcomes = outcomes.into_iter();
-    for result in results.iter_mut().filter(|result| result.is_ok()) {
-        *result = outcomes.next().unwrap_or(Ok(()));
-    }
+    notify(call, &pushes, &mut results).await?;
     Ok(results)
+}
+
+/// Notifies where that was asked for. What goes wrong is the result of whoever asked, though its event is
+/// published.
+async fn notify(
+    call: &Call<'_>,
+    pushes: &[(usize, Asked)],
+    results: &mut [Result<(), RestError>],
+) -> Result<(), RestError> {
+    let mut notifications: Vec<Push> = Vec::new();
+    let mut places = Vec::new();
+    for (place, asked) in pushes {
+        let Some(description) = &asked.push else { continue };
+        let made = push::beside_event(call.tenant(), &asked.event, description).await;
+        let checked = made.and_then(|made| made.check().map(|()| made).map_err(RestError::from));
+        match checked {
+            Ok(notification) => {
+                notifications.push(notification);
+                places.push((*place, asked.has_event()));
+            }
+            // An event may be for channels and guests, who have no devices.
+            Err(error) if asked.has_event() && error.code == PushError::Recipient.code() => {}
+            Err(error) => results[*place] = Err(error),
+        }
+    }
+    if notifications.is_empty() {
+        return Ok(());
+    }
+    let Err(error) = call.tenant().push(notifications).await else { return Ok(()) };
+    let is_off = matches!(error, PushError::Disabled);
+    let error = RestError::from(error);
+    for (place, has_event) in places {
+        if !(is_off && has_event) {
+            results[place] = Err(error.clone());
+        }
+    }
+    Ok(())
+}
+
+/// The users above 0 whom an event reaches, those who watch its tags among them.
+pub(super) async fn users_of(tenant: &Tenant, event: &Event) -> Result<Vec<i64>, RestError> {
+    let mut users = Vec::new();
+    let mut tags = Vec::new();
+    for recipient in &event.recipients {
+        match recipient {
+            Recipient::User(user) => users.push(*user),
+            Recipient::Tag(tag) => tags.push(tag.as_str()),
+            Recipient::Channel(_) | Recipient::Shared => {}
+        }
+    }
+    for tags in tags.chunks(TAGS_MAX) {
+        users.extend(tenant.watching_users(tags).await?);
+    }
+    users.retain(|user| *user > 0);
+    Ok(users)
 }
 
 /// Publishes events; the result of each at its place.
@@ -140,15 +226,12 @@ async fn publish_prepared(
 }
 
 /// The event that an input describes.
-async fn read(tenant: &Tenant, input: &Input) -> Result<Event, RestError> {
-    let has_push = input.raw("push").is_some();
+fn read(input: &Input) -> Result<Asked, RestError> {
+    let push = input.object("push")?;
     let module_id = input.text("module_id")?.unwrap_or_default();
     let command = input.text("command")?.unwrap_or_default();
-    if module_id.trim().is_empty() || (command.is_empty() && !has_push) {
+    if module_id.trim().is_empty() || (command.is_empty() && push.is_none()) {
         return Err(EventError::Parameters.into());
-    }
-    if has_push {
-        return Err(no_push(tenant).await?);
     }
     let mut event = Event::new(recipients(input)?, &module_id, &command);
     event.params = input.params("params")?;
@@ -169,17 +252,7 @@ async fn read(tenant: &Tenant, input: &Input) -> Result<Event, RestError> {
             event.user_params.push((user, params));
         }
     }
-    Ok(event)
-}
-
-/// Why nothing is pushed to mobile devices.
-pub(super) async fn no_push(tenant: &Tenant) -> Result<RestError, RestError> {
-    let options = tenant.options("").await?;
-    Ok(if options.text(Key::Push) == "N" {
-        RestError::new(400, "PUSH_DISABLED", "push notifications are off: option `push`")
-    } else {
-        RestError::new(501, "PUSH_UNAVAILABLE", "this server does not push to mobile devices")
-    })
+    Ok(Asked { event, push })
 }
 
 /// Who gets an event: an object of lists, a list, or a single one.

@@ -9,6 +9,7 @@ use crate::channel::ChannelError;
 use crate::db::DatabaseError;
 use crate::event::EventError;
 use crate::option::OptionError;
+use crate::push::{DeviceError, PushError};
 use crate::tenant::ServiceError;
 use crate::watch::WatchError;
 
@@ -156,6 +157,26 @@ impl From<EventError> for RestError {
             EventError::Watch(error) => error.into(),
             EventError::Options(error) => error.into(),
             error => Self::new(400, error.code(), error.to_string()),
+        }
+    }
+}
+
+impl From<PushError> for RestError {
+    fn from(error: PushError) -> Self {
+        match error {
+            PushError::Options(error) => error.into(),
+            PushError::Database(error) => error.into(),
+            error @ PushError::Overloaded => Self::new(503, error.code(), error.to_string()),
+            error => Self::new(400, error.code(), error.to_string()),
+        }
+    }
+}
+
+impl From<DeviceError> for RestError {
+    fn from(error: DeviceError) -> Self {
+        match error {
+            DeviceError::Database(error) => error.into(),
+            error => Self::new(400, "ERROR_ARGUMENT", error.to_string()),
         }
     }
 }

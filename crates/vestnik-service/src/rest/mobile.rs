@@ -1,19 +1,18 @@
 //! What users want to hear of on their mobile devices, and the number on the badge (module.md §16, §19).
-//! Sending to devices is not done here: those operations say so.
 
 use serde_json::{Value as Json, json};
 
-use super::{Call, Field, Kind, Operation, Outcome, RestError, Right, event};
+use super::{Call, Field, Kind, Operation, Outcome, RestError, Right};
 use crate::option::Key;
 use crate::php::{self, Value};
+use crate::push::NOTIFICATIONS;
 
 const USER: Field = Field::may("USER_ID", Kind::Number, "The user; a token's own unless given.");
 const ACTIVE: Field = Field::needed("ACTIVE", Kind::Switch, "Whether.");
 const USER_VALUES: Field =
     Field::may("USER_VALUES", Kind::Switch, "Say what the user wants of each, too.");
-/// Options of a user: which counters and which notifications are wanted.
+/// An option of a user: which counters are wanted.
 const COUNTERS: &str = "mobileCounterType";
-const NOTIFICATIONS: &str = "mobilePushType";
 /// Items of a configuration.
 const ITEMS_MAX: usize = 1000;
 const STATUS: &str = r#"{"type":["boolean","null"]}"#;
@@ -33,21 +32,6 @@ macro_rules! operation {
     };
 }
 
-macro_rules! unavailable {
-    ($name:literal, $about:literal) => {
-        Operation {
-            name: $name,
-            group: "Mobile",
-            about: $about,
-            right: Right::Backend,
-            fields: &[],
-            result: r#"{"const":true}"#,
-            example: "",
-            run: |call| Box::pin(no_push(call)),
-        }
-    };
-}
-
 pub(crate) const OPERATIONS: &[Operation] = &[
     operation!(
         "mobile.push.status.get",
@@ -55,7 +39,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         &[USER],
         STATUS,
         r#"{"USER_ID":1}"#,
-        |call| Box::pin(status(call, "push_status", true))
+        |call| Box::pin(status(call))
     ),
     operation!(
         "mobile.push.status.set",
@@ -63,7 +47,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         &[USER, ACTIVE],
         STATUS,
         r#"{"USER_ID":1,"ACTIVE":"Y"}"#,
-        |call| Box::pin(set_status(call, "push_status"))
+        |call| Box::pin(set_status(call))
     ),
     operation!(
         "mobile.push.smartfilter.status.get",
@@ -79,7 +63,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         &[USER, ACTIVE],
         STATUS,
         r#"{"USER_ID":1,"ACTIVE":"N"}"#,
-        |call| Box::pin(set_status(call, "push_smartfilter_status"))
+        |call| Box::pin(set_smart_filter(call))
     ),
     operation!(
         "mobile.counter.get",
@@ -137,15 +121,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         r#"{"USER_ID":1,"CONFIG":{"im_messages":true}}"#,
         |call| Box::pin(set_counter_config(call))
     ),
-    unavailable!("pull.push.add", "Pushes a notification to mobile devices."),
-    unavailable!("pull.push.token.add", "Registers a device."),
-    unavailable!("pull.push.queue.deleteByTag", "Removes notifications that wait, by tag."),
-    unavailable!("pull.push.queue.deleteBySubTag", "Removes notifications that wait, by sub-tag."),
 ];
-
-async fn no_push(call: Call<'_>) -> Outcome {
-    Err(event::no_push(call.tenant()).await?)
-}
 
 impl Call<'_> {
     /// The user of the call; users of devices are signed in.
@@ -154,40 +130,52 @@ impl Call<'_> {
         if user > 0 { Ok(user) } else { Err(RestError::argument("USER_ID", "a user above 0")) }
     }
 
+    fn needed_switch(&self, name: &'static str) -> Result<bool, RestError> {
+        self.input.switch(name)?.ok_or_else(|| RestError::missing(name))
+    }
+
     async fn is_push_off(&self) -> Result<bool, RestError> {
         Ok(self.tenant().options("").await?.text(Key::Push) == "N")
     }
 }
 
-async fn status(call: Call<'_>, name: &str, otherwise: bool) -> Outcome {
+async fn status(call: Call<'_>) -> Outcome {
     let user = call.device_user()?;
     if call.is_push_off().await? {
         return Ok("null".to_owned());
     }
-    let value = call.tenant().user_option(user, name).await?;
-    Ok(value.map_or(otherwise, |value| value == "Y").to_string())
+    Ok(call.tenant().wants_push(user).await?.to_string())
 }
 
 async fn smart_filter(call: Call<'_>) -> Outcome {
-    let options = call.tenant().options("").await?;
-    let otherwise = !options.is_on(Key::IsSmartfilterDisabledByDefault);
-    status(call, "push_smartfilter_status", otherwise).await
-}
-
-async fn set_status(call: Call<'_>, name: &str) -> Outcome {
     let user = call.device_user()?;
     if call.is_push_off().await? {
         return Ok("null".to_owned());
     }
-    let active = call.input.switch("ACTIVE")?.ok_or_else(|| RestError::missing("ACTIVE"))?;
-    let letter = if active { "Y" } else { "N" };
-    call.tenant().set_user_option(user, name, letter).await?;
+    Ok(call.tenant().has_smart_filter(user).await?.to_string())
+}
+
+async fn set_status(call: Call<'_>) -> Outcome {
+    let (user, is_on) = (call.device_user()?, call.needed_switch("ACTIVE")?);
+    if call.is_push_off().await? {
+        return Ok("null".to_owned());
+    }
+    call.tenant().set_wants_push(user, is_on).await?;
+    Ok("true".to_owned())
+}
+
+async fn set_smart_filter(call: Call<'_>) -> Outcome {
+    let (user, is_on) = (call.device_user()?, call.needed_switch("ACTIVE")?);
+    if call.is_push_off().await? {
+        return Ok("null".to_owned());
+    }
+    call.tenant().set_smart_filter(user, is_on).await?;
     Ok("true".to_owned())
 }
 
 async fn counter(call: Call<'_>) -> Outcome {
     let user = call.device_user()?;
-    Ok(call.tenant().mobile_counter(user).await.to_string())
+    Ok(call.tenant().counter_by_hook(user).await.unwrap_or(0).to_string())
 }
 
 impl Call<'_> {
@@ -226,16 +214,6 @@ impl Call<'_> {
         let text = Value::Array(entries.collect()).serialize();
         Ok(self.tenant().set_user_option(user, option, &text).await?)
     }
-
-    /// What the back end says there is: a list of objects; nothing, if it says nothing of the kind.
-    async fn types(&self, hook: &str) -> Vec<serde_json::Map<String, Json>> {
-        let answer = self.tenant().hooks().ask(self.tenant(), hook, "{}".to_owned()).await;
-        let types = answer.and_then(|answer| serde_json::from_str::<Vec<Json>>(&answer).ok());
-        let types = types.unwrap_or_default().into_iter().take(ITEMS_MAX);
-        types
-            .filter_map(|item| if let Json::Object(item) = item { Some(item) } else { None })
-            .collect()
-    }
 }
 
 fn wrong_config(text: &str) -> RestError {
@@ -267,21 +245,23 @@ async fn counter_types(call: Call<'_>) -> Outcome {
     let user = call.device_user()?;
     let has_values = call.input.switch("USER_VALUES")? == Some(true);
     let wanted = call.wanted(user, COUNTERS).await?;
-    let types = call.types("mobile.counter.types").await.into_iter().map(|item| {
-        let (name, otherwise) = (text(&item, "type"), is_on(&item, "default"));
-        let mut shown = json!({ "type": name, "name": text(&item, "name"), "default": otherwise });
-        if has_values {
-            shown["value"] = of(&wanted, name).unwrap_or(otherwise).into();
-        }
-        shown
-    });
+    let types =
+        call.tenant().listed_by_hook("mobile.counter.types").await.into_iter().map(|item| {
+            let (name, otherwise) = (text(&item, "type"), is_on(&item, "default"));
+            let mut shown =
+                json!({ "type": name, "name": text(&item, "name"), "default": otherwise });
+            if has_values {
+                shown["value"] = of(&wanted, name).unwrap_or(otherwise).into();
+            }
+            shown
+        });
     Ok(Json::from_iter(types).to_string())
 }
 
 async fn counter_config(call: Call<'_>) -> Outcome {
     let user = call.device_user()?;
     let mut wanted = call.wanted(user, COUNTERS).await?;
-    for item in call.types("mobile.counter.types").await {
+    for item in call.tenant().listed_by_hook("mobile.counter.types").await {
         let name = text(&item, "type");
         if of(&wanted, name).is_none() {
             wanted.push((name.to_owned(), is_on(&item, "default")));
@@ -311,7 +291,7 @@ async fn push_types(call: Call<'_>) -> Outcome {
     let user = call.device_user()?;
     let has_values = call.input.switch("USER_VALUES")? == Some(true);
     let wanted = call.wanted(user, NOTIFICATIONS).await?;
-    let mut modules = call.types("mobile.push.types").await;
+    let mut modules = call.tenant().listed_by_hook("mobile.push.types").await;
     modules.sort_by(|one, two| text(one, "module_id").cmp(text(two, "module_id")));
     let shown = modules.iter().map(|module| {
         let module_id = text(module, "module_id");
@@ -338,7 +318,7 @@ async fn push_types(call: Call<'_>) -> Outcome {
 async fn push_config(call: Call<'_>) -> Outcome {
     let user = call.device_user()?;
     let mut wanted = call.wanted(user, NOTIFICATIONS).await?;
-    for module in call.types("mobile.push.types").await {
+    for module in call.tenant().listed_by_hook("mobile.push.types").await {
         let types = module.get("types").and_then(Json::as_array).into_iter().flatten();
         for item in types.filter_map(Json::as_object) {
             let name = notification(text(&module, "module_id"), text(item, "type"));

@@ -44,10 +44,10 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     Operation {
         name: "pull.module.status",
         group: "Settings",
-        about: "Whether the module is active, for whom, and how the way to its queue server is.",
+        about: "Whether the module is active, for whom, how the way to its queue server is, and what administrators should know.",
         right: Right::Backend,
         fields: &[SITE],
-        result: r#"{"type":"object","required":["active","dependents","server"],"properties":{"active":{"type":"boolean"},"dependents":{"type":"object"},"server":{"type":"object","required":["enabled","mode","version","breaker","waiting"]}}}"#,
+        result: r#"{"type":"object","required":["active","dependents","server","push","notifications"],"properties":{"active":{"type":"boolean"},"dependents":{"type":"object"},"push":{"type":"object","required":["enabled","waiting"]},"notifications":{"type":"array","items":{"type":"object","required":["tag","message","time"]}},"server":{"type":"object","required":["enabled","mode","version","breaker","waiting"]}}}"#,
         example: "{}",
         run: |call| Box::pin(status(call)),
     },
@@ -199,7 +199,23 @@ async fn status(call: Call<'_>) -> Outcome {
         Value::Array(entries) if entries.is_empty() => "{}".to_owned(),
         map => map.to_json(),
     };
-    Ok(format!(r#"{{"active":{active},"dependents":{dependents},"server":{}}}"#, server.to_json()))
+    let (waiting, _) = call.tenant().waiting_push().await?;
+    let is_enabled = options.text(Key::Push) != "N";
+    let push = Value::map([("enabled", Value::Bool(is_enabled)), ("waiting", int(waiting))]);
+    let shown = call.tenant().notifications().await?.into_iter().map(|it| {
+        Value::map([
+            ("tag", Value::Text(it.tag)),
+            ("message", Value::Text(it.message)),
+            ("time", Value::Text(crate::php::iso_time(it.created_s))),
+        ])
+    });
+    let shown = Value::Array((0..).map(Value::Int).zip(shown).collect());
+    Ok(format!(
+        r#"{{"active":{active},"dependents":{dependents},"server":{},"push":{},"notifications":{}}}"#,
+        server.to_json(),
+        push.to_json(),
+        shown.to_json()
+    ))
 }
 
 async fn register(call: Call<'_>) -> Outcome {

@@ -36,6 +36,7 @@ async fn check_everything(options: &DatabaseOptions) {
     check_transactions(fixture.service.database()).await;
     check_administrators(&fixture).await;
     crate::tables::check(&fixture).await;
+    crate::push::check(&fixture).await;
     fixture.service.database().close().await;
     // Opened again, the tables are those of before.
     let again = Fixture::over(options).await;

@@ -11,6 +11,7 @@ mod databases;
 mod event;
 mod fixture;
 mod option;
+mod push;
 mod rest;
 mod scale;
 mod site;

@@ -215,8 +215,6 @@ async fn m_092_what_users_want_is_null_while_push_is_off() {
         call(&fixture, &stage, &format!("{name}.set"), set).await.unwrap();
         assert_eq!(get().await, Ok(json!(false)), "{name}");
     }
-    let push = call(&fixture, &stage, "pull.push.add", json!({})).await;
-    assert_eq!(code(push), (501, "PUSH_UNAVAILABLE".into()), "said, not swallowed");
 }
 
 #[tokio::test]

@@ -1,12 +1,12 @@
 //! The way of events to a queue server: another one that goes away and comes back, foreign channels, old
 //! clients that poll, controllers, the cloud, callbacks.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::mock::Mock;
 use crate::module::{call, call_with, command, error, ready, result};
 use crate::observe::until;
 use crate::raw::{self, Connection};
@@ -202,47 +202,6 @@ fn m_087_controllers_answer_in_their_envelope() {
     assert_eq!((status, &unknown["status"]), (404, &json!("error")));
 }
 
-/// A server of HTTP that answers what a closure says, and remembers target and body of each request.
-struct Mock {
-    address: SocketAddr,
-    seen: Arc<Mutex<Vec<(String, String)>>>,
-}
-
-impl Mock {
-    fn start(answer: impl Fn(&str, &str) -> String + Send + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("it has one");
-        let seen: Arc<Mutex<Vec<_>>> = Arc::default();
-        let noted = Arc::clone(&seen);
-        // It ends with the process of the test.
-        std::thread::spawn(move || {
-            for mut stream in listener.incoming().map_while(Result::ok) {
-                let mut bytes = Vec::new();
-                let mut buffer = [0; 4096];
-                let (target, body) = loop {
-                    let Ok(read @ 1..) = stream.read(&mut buffer) else { break Default::default() };
-                    bytes.extend_from_slice(&buffer[..read]);
-                    let text = String::from_utf8_lossy(&bytes).into_owned();
-                    let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-                    let lower = head.to_ascii_lowercase();
-                    let length = lower.split("content-length: ").nth(1);
-                    let length = length.and_then(|it| it.lines().next()?.parse().ok()).unwrap_or(0);
-                    if body.len() >= length {
-                        let target = head.split(' ').nth(1).unwrap_or_default();
-                        break (target.to_owned(), body.to_owned());
-                    }
-                };
-                let text = answer(&target, &body);
-                noted.lock().expect("not poisoned").push((target, body));
-                let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length:";
-                // The client may have given up.
-                let _ = stream.write_all(format!("{head} {}\r\n\r\n{text}", text.len()).as_bytes());
-            }
-        });
-        Self { address, seen }
-    }
-}
-
 #[test]
 fn m_077_a_site_registers_with_the_cloud_and_a_refusal_changes_nothing() {
     let refuses = Arc::new(std::sync::atomic::AtomicBool::new(true));
@@ -277,7 +236,7 @@ fn m_077_a_site_registers_with_the_cloud_and_a_refusal_changes_nothing() {
     assert_eq!(mode(), ["personal", "N"]);
     refuses.store(false, std::sync::atomic::Ordering::SeqCst);
     assert_eq!(result(&register())["host"], host);
-    let body = &mock.seen.lock().unwrap().last().unwrap().1.clone();
+    let body = &mock.last().1;
     assert_eq!(
         body,
         "verificationQuery=BX_LICENCE%3D9300e3d70f5eb313b91e90b11fe0bdea%26BX_TYPE%3DCP%26BX_HASH%3D4e72efebcabab87e91bbd005bf285238%26BX_ALL%3Dy"
@@ -305,7 +264,7 @@ fn m_096_a_back_end_is_asked_within_a_second_and_its_silence_harms_nobody() {
     set(&server, &admin, &json!({"callback_url": url}));
     let get = |user: i64| call(&server, "pull.channel.get", &json!({"USER_ID": user}));
     assert_eq!(error(&get(7)), (400, "USER_NOT_ACTIVE".into()));
-    let (target, body) = mock.seen.lock().unwrap().last().unwrap().clone();
+    let (target, body) = mock.last();
     assert_eq!(body, r#"{"hook":"user.active","params":{"USERS":[7]}}"#);
     let (_, signature) = target.split_once("&signature=").unwrap();
     assert_eq!(signature, crate::sign::sign(&body));
