@@ -54,6 +54,17 @@ pub trait Backstage: Send + Sync {
     /// What is known of the way to the queue server of a tenant.
     fn server_state(&self, tenant: &Tenant) -> ServerState;
 
+    /// Tries the addresses of a tenant's options, as clients and the site checker do; `domain` stands for
+    /// `#DOMAIN#`.
+    ///
+    /// # Errors
+    /// When they cannot be tried at all.
+    fn try_addresses<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        domain: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<TriedAddress>, RestError>>;
+
     /// Addresses and regions of the cloud's servers, from the directory for a region.
     ///
     /// # Errors
@@ -74,6 +85,25 @@ pub trait Backstage: Send + Sync {
         host: Option<&'a str>,
         licence: Option<&'a str>,
     ) -> BoxFuture<'a, Result<(String, Secret<String>), RestError>>;
+}
+
+/// One step of trying the addresses of the options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TriedAddress {
+    /// What was tried, as `poll`.
+    pub step: &'static str,
+    /// Where; empty if it was nothing with an address.
+    pub address: String,
+    /// `good`, `warning`, `bad` or `skipped`.
+    pub outcome: &'static str,
+    /// What was seen.
+    pub detail: String,
+    /// What would mend it, as `forward`.
+    pub remedy: Option<&'static str>,
+    /// The line for a configuration that mends it, where there is one.
+    pub line: &'static str,
+    /// How long it took.
+    pub milliseconds: u64,
 }
 
 /// What became of the last events on the way to a queue server.

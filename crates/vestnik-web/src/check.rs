@@ -12,6 +12,7 @@ use vestnik_core::ChannelId;
 use vestnik_publisher::{CallError, Caller, Reply};
 use vestnik_service::channel::FreeChannel;
 use vestnik_service::option::{Generation, Key, Options};
+use vestnik_service::rest::TriedAddress;
 
 /// How long each step may take.
 const WITHIN: Duration = Duration::from_secs(5);
@@ -75,6 +76,62 @@ pub(crate) enum Remedy {
     History,
     /// A step before has to work first.
     Before,
+}
+
+impl Remedy {
+    /// Its name for programs.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::MakeKey => "make_key",
+            Self::SameKey => "same_key",
+            Self::Address => "address",
+            Self::Name => "name",
+            Self::Listen => "listen",
+            Self::Certificate => "certificate",
+            Self::Trust => "trust",
+            Self::Forward => "forward",
+            Self::Upgrade => "upgrade",
+            Self::Buffering => "buffering",
+            Self::Clock => "clock",
+            Self::History => "history",
+            Self::Before => "before",
+        }
+    }
+
+    /// The line for a configuration that mends it; the same in every language.
+    pub(crate) const fn line(self) -> &'static str {
+        match self {
+            Self::SameKey => "security.key = \"…\"",
+            Self::Trust => "trusted.allow = [\"127.0.0.0/8\", \"<address of the site>\"]",
+            Self::Forward => {
+                "location ~ ^/bitrix/(sub|subws|pubweb|rest|api)/ { proxy_pass http://127.0.0.1:8895; }"
+            }
+            Self::Upgrade => {
+                "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection \"upgrade\";"
+            }
+            Self::Buffering => "proxy_buffering off; proxy_read_timeout 120s;",
+            Self::Listen => "server.listen = [\"0.0.0.0:8895\"]",
+            Self::MakeKey
+            | Self::Address
+            | Self::Name
+            | Self::Certificate
+            | Self::Clock
+            | Self::History
+            | Self::Before => "",
+        }
+    }
+}
+
+impl Outcome {
+    /// Its name for programs.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Waiting | Self::Running | Self::Skipped => "skipped",
+            Self::Good => "good",
+            Self::Warning => "warning",
+            Self::Bad => "bad",
+        }
+    }
 }
 
 /// One step.
@@ -177,6 +234,22 @@ impl Check {
             options,
         };
         Ok((check, watched))
+    }
+
+    /// Makes it and says how each step went.
+    pub(crate) async fn tried(self) -> Vec<TriedAddress> {
+        let watched = self.watched.clone();
+        self.run().await;
+        let steps = watched.look().steps.into_iter().map(|step| TriedAddress {
+            step: step.tries.name(),
+            address: step.address,
+            outcome: step.outcome.name(),
+            detail: step.detail,
+            remedy: step.remedy.map(Remedy::name),
+            line: step.remedy.map_or("", Remedy::line),
+            milliseconds: step.milliseconds,
+        });
+        steps.collect()
     }
 
     /// Makes it.
@@ -305,7 +378,7 @@ impl Check {
 
     async fn poll(&mut self, tries: Try) -> Seen {
         let key = tries.key().unwrap_or(Key::PathToModernListener);
-        let text = random_text(self.channel.id, tries.word());
+        let text = random_text(self.channel.id, tries.name());
         let address = format!("{}?CHANNEL_ID={}", self.address(key), self.signed());
         let reply = {
             let listening = self.caller.send(Method::GET, &address, &[], Bytes::new());
@@ -329,7 +402,7 @@ impl Check {
 
     async fn websocket(&self, tries: Try) -> Seen {
         let key = tries.key().unwrap_or(Key::PathToWebsocket);
-        let text = random_text(self.channel.id, tries.word());
+        let text = random_text(self.channel.id, tries.name());
         let address = format!("{}?CHANNEL_ID={}", self.address(key), self.signed());
         let mut opened = self.caller.open_websocket(&address).await.map_err(|error| {
             let mut failure = explain(&error);
@@ -412,12 +485,20 @@ impl Try {
         }
     }
 
-    const fn word(self) -> &'static str {
+    /// Its name for programs, and in what is published to try it.
+    const fn name(self) -> &'static str {
         match self {
+            Self::Key => "key",
+            Self::Publish => "publish",
+            Self::JsonRpc => "json-rpc",
+            Self::Clock => "clock",
+            Self::Poll => "poll",
             Self::PollSecure => "poll-secure",
             Self::WebSocket => "websocket",
             Self::WebSocketSecure => "websocket-secure",
-            _ => "poll",
+            Self::Replay => "replay",
+            Self::ClientPublish => "client-publish",
+            Self::ClientPublishSecure => "client-publish-secure",
         }
     }
 }

@@ -13,9 +13,12 @@ use vestnik_core::publisher::{BoxFuture, Publisher};
 use vestnik_publisher::{Cloud, CloudError};
 use vestnik_server::Visit;
 use vestnik_service::Tenant;
-use vestnik_service::rest::{self, Backstage, Batch, Caller, Input, RestError, Right, ServerState};
+use vestnik_service::rest::{
+    self, Backstage, Batch, Caller, Input, RestError, Right, ServerState, TriedAddress,
+};
 
 use crate::answer::{self, Answer};
+use crate::check::Check;
 use crate::web::Web;
 
 impl Backstage for Web {
@@ -31,6 +34,22 @@ impl Backstage for Web {
 
     fn server_state(&self, tenant: &Tenant) -> ServerState {
         self.publishers.state(tenant)
+    }
+
+    fn try_addresses<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        domain: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<TriedAddress>, RestError>> {
+        Box::pin(async move {
+            let busy = || RestError::unavailable("a check is being made; try again in a moment");
+            let _place = self.checking.try_acquire().map_err(|_| busy())?;
+            let options = tenant.options("").await?;
+            let channel = tenant.random_channel()?;
+            let check = Check::new(options, tenant.host_id(), domain.to_owned(), channel);
+            let (check, _) = check.map_err(RestError::server)?;
+            Ok(check.tried().await)
+        })
     }
 
     fn cloud_servers<'a>(

@@ -60,12 +60,16 @@ pub struct Web {
     pub(crate) service: Service,
     pub(crate) publishers: Arc<Publishers>,
     pub(crate) options: WebOptions,
+    /// Whoever tries the addresses of options has one of these.
+    pub(crate) checking: Semaphore,
     admin: Admin,
 }
 
 impl Web {
     /// Requests that are served at a time; more wait.
     const AT_A_TIME: usize = 64;
+    /// Checks of addresses that are made at a time.
+    const CHECKING_AT_A_TIME: usize = 2;
     /// Batches of notifications that are sent at a time.
     const PUSHING_AT_A_TIME: usize = 4;
 
@@ -98,7 +102,13 @@ impl Web {
         admin::make_first_administrator(&service, &mut parts).await;
         let admin =
             Admin::new(service.clone(), hub, Arc::clone(&publishers), parts, options.tls.clone());
-        let web = Arc::new(Self { service, publishers, options, admin });
+        let web = Arc::new(Self {
+            service,
+            publishers,
+            options,
+            checking: Semaphore::new(Self::CHECKING_AT_A_TIME),
+            admin,
+        });
         let helpers = Self::start_beside(&web, &tasks, notices, breakers);
         // Nobody is served before the keys are known.
         take_over(&web, &live.borrow_and_update());

@@ -1,6 +1,6 @@
 //! The cloud and the queue server itself: `pull.server.*` (module.md §11, §15).
 
-use super::{Call, Field, Kind, Operation, Outcome, RestError, Right};
+use super::{Call, Field, Kind, Operation, Outcome, RestError, Right, TriedAddress};
 use crate::option::Key;
 use crate::php::Value;
 
@@ -32,10 +32,17 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     Operation {
         name: "pull.server.check",
         group: "Server",
-        about: "Asks the queue server something, and tells whether and what it answers.",
+        about: "Asks the queue server something, and tells whether and what it answers. With `STEPS` every configured address is tried, too, as clients and the site checker do: publishing, polls, WebSockets, replay, publishing of clients.",
         right: Right::Backend,
-        fields: &[],
-        result: r#"{"type":"object","required":["reachable","version","error"],"properties":{"reachable":{"type":"boolean"},"version":{"type":"integer"},"error":{"type":["string","null"]}}}"#,
+        fields: &[
+            Field::may("STEPS", Kind::Switch, "Try every address; takes some seconds."),
+            Field::may(
+                "HOST",
+                Kind::Text,
+                "What stands for `#DOMAIN#`; that of the request unless given.",
+            ),
+        ],
+        result: r#"{"type":"object","required":["reachable","version","error"],"properties":{"reachable":{"type":"boolean"},"version":{"type":"integer"},"error":{"type":["string","null"]},"steps":{"type":"array","items":{"type":"object","required":["step","address","outcome","detail","remedy","line","milliseconds"]}}}}"#,
         example: "{}",
         run: |call| Box::pin(check(call)),
     },
@@ -86,10 +93,34 @@ async fn check(call: Call<'_>) -> Outcome {
             server.listeners(&[channel.id]).await.err().map(|error| error.to_string())
         }
     };
-    let answer = Value::map([
+    let mut answer = vec![
         ("reachable", Value::Bool(error.is_none())),
         ("version", Value::Int(options.generation().number())),
         ("error", error.map_or(Value::Null, Value::Text)),
-    ]);
-    Ok(answer.to_json())
+    ];
+    if call.input.switch("STEPS")? == Some(true) {
+        if options.text(Key::ServerMode) == "shared" {
+            let text = "the addresses of a cloud server are not configured here";
+            return Err(RestError::argument("STEPS", text));
+        }
+        let host = call.input.text("HOST")?.filter(|host| !host.is_empty());
+        let domain = host.unwrap_or_else(|| call.caller.host.clone());
+        let steps = call.stage.try_addresses(call.tenant(), &domain).await?;
+        let steps = (0..).zip(steps).map(|(at, step)| (Value::Int(at), step_of(step)));
+        answer.push(("steps", Value::Array(steps.collect())));
+    }
+    Ok(Value::map(answer).to_json())
+}
+
+fn step_of(tried: TriedAddress) -> Value {
+    let milliseconds = i64::try_from(tried.milliseconds).unwrap_or(i64::MAX);
+    Value::map([
+        ("step", Value::text(tried.step)),
+        ("address", Value::Text(tried.address)),
+        ("outcome", Value::text(tried.outcome)),
+        ("detail", Value::Text(tried.detail)),
+        ("remedy", tried.remedy.map_or(Value::Null, Value::text)),
+        ("line", Value::text(tried.line)),
+        ("milliseconds", Value::Int(milliseconds)),
+    ])
 }

@@ -70,12 +70,17 @@ impl RestError {
         Self::new(502, "SERVER_UNREACHABLE", text)
     }
 
+    /// It cannot be done now.
+    #[must_use]
+    pub fn unavailable(text: impl Into<String>) -> Self {
+        Self::new(503, "SERVICE_UNAVAILABLE", text)
+    }
+
     fn database(error: &dyn std::error::Error) -> Self {
         let causes = std::iter::successors(Some(error), |error| error.source());
         let causes: Vec<_> = causes.map(ToString::to_string).collect();
         tracing::error!(error = causes.join(": "), "an operation of the module failed");
-        let text = "the database of the module is not available; try again in a moment";
-        Self::new(503, "SERVICE_UNAVAILABLE", text)
+        Self::unavailable("the database of the module is not available; try again in a moment")
     }
 
     /// The error as answers carry it.

@@ -9,7 +9,9 @@ use vestnik_core::publisher::{
 use vestnik_core::{ChannelId, Secret, UserId};
 use vestnik_service::Tenant;
 use vestnik_service::option::Key;
-use vestnik_service::rest::{self, Backstage, Caller, Input, RestError, Right, ServerState};
+use vestnik_service::rest::{
+    self, Backstage, Caller, Input, RestError, Right, ServerState, TriedAddress,
+};
 
 use crate::fixture::{Fixture, P, START_S};
 
@@ -72,6 +74,14 @@ impl Backstage for Stage {
 
     fn server_state(&self, _tenant: &Tenant) -> ServerState {
         ServerState::default()
+    }
+
+    fn try_addresses<'a>(
+        &'a self,
+        _tenant: &'a Tenant,
+        _domain: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<TriedAddress>, RestError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
     fn cloud_servers<'a>(

@@ -250,6 +250,37 @@ fn m_077_a_site_registers_with_the_cloud_and_a_refusal_changes_nothing() {
 }
 
 #[test]
+fn m_082_a_back_end_has_every_configured_address_tried() {
+    let server = TestServer::with_module(&[]);
+    ready(&server);
+    let admin = admin(&server);
+    let at = server.address();
+    set(
+        &server,
+        &admin,
+        &json!({
+            "path_to_publish": format!("http://{at}/bitrix/pub/"),
+            "path_to_modern_listener": "http://#DOMAIN#/bitrix/sub/",
+            "path_to_websocket": "ws://#DOMAIN#/bitrix/subws/",
+            "path_to_publish_web": "http://#DOMAIN#/bitrix/rest/",
+            "path_to_modern_listener_secure": "https://127.0.0.1:1/bitrix/sub/",
+        }),
+    );
+    let input = json!({"STEPS": "Y", "HOST": at.to_string()});
+    let check = result(&call(&server, "pull.server.check", &input));
+    assert_eq!(check["reachable"], true, "{check}");
+    let step = |name: &str| {
+        let steps = check["steps"].as_array().unwrap();
+        steps.iter().find(|step| step["step"] == name).unwrap_or_else(|| panic!("{name}: {check}"))
+    };
+    for name in ["key", "publish", "clock", "poll", "websocket", "replay", "client-publish"] {
+        assert_eq!(step(name)["outcome"], "good", "{name}: {check}");
+    }
+    let broken = step("poll-secure");
+    assert_eq!((&broken["outcome"], &broken["remedy"]), (&json!("bad"), &json!("listen")));
+}
+
+#[test]
 fn m_096_a_back_end_is_asked_within_a_second_and_its_silence_harms_nobody() {
     let mock = Mock::start(|_, body| {
         if body.contains("[8]") {

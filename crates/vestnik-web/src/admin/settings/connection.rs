@@ -84,29 +84,6 @@ const fn remedy(remedy: Remedy) -> Text {
     }
 }
 
-/// The line for a configuration that mends it; the same in every language.
-const fn line(remedy: Remedy) -> &'static str {
-    match remedy {
-        Remedy::SameKey => "security.key = \"…\"",
-        Remedy::Trust => "trusted.allow = [\"127.0.0.0/8\", \"<address of the site>\"]",
-        Remedy::Forward => {
-            "location ~ ^/bitrix/(sub|subws|pubweb|rest|api)/ { proxy_pass http://127.0.0.1:8895; }"
-        }
-        Remedy::Upgrade => {
-            "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection \"upgrade\";"
-        }
-        Remedy::Buffering => "proxy_buffering off; proxy_read_timeout 120s;",
-        Remedy::Listen => "server.listen = [\"0.0.0.0:8895\"]",
-        Remedy::MakeKey
-        | Remedy::Address
-        | Remedy::Name
-        | Remedy::Certificate
-        | Remedy::Clock
-        | Remedy::History
-        | Remedy::Before => "",
-    }
-}
-
 /// The card with the button.
 pub(super) fn card(viewer: &Viewer<'_>, is_checkable: bool) -> Markup {
     html! {
@@ -166,7 +143,7 @@ impl Admin {
                 "state": viewer.say(state),
                 "detail": step.detail,
                 "remedy": step.remedy.map(|it| viewer.say(remedy(it))),
-                "line": step.remedy.map(line),
+                "line": step.remedy.map(Remedy::line),
                 "milliseconds": step.milliseconds,
             })
         });
