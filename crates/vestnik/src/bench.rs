@@ -5,6 +5,7 @@ mod figures;
 pub(crate) mod floor;
 mod hardship;
 mod link;
+mod module;
 mod process;
 mod publisher;
 mod redis;
@@ -21,7 +22,7 @@ use vestnik_core::sign::{Algorithm, Key};
 use crate::client::Address;
 use crate::failure::Failure;
 use figures::Run;
-use process::{OWN_KEY, Target};
+use process::{Target, own_key};
 use report::Figure;
 use swarm::Generation;
 
@@ -50,6 +51,8 @@ pub(crate) enum Part {
     Tls,
     /// Connections come and go for a long time: whether memory grows. Only when asked for.
     Soak,
+    /// Calls of the module: events for users, a configuration.
+    Module,
     /// A publish through Redis, and the commands of Push server 2.0 for it. Needs `--redis`.
     Redis,
 }
@@ -106,10 +109,16 @@ impl BenchArgs {
     fn measures(&self, part: Part) -> bool {
         let is_usual = match part {
             Part::Soak => false,
+            // The module of a server elsewhere may have another key, and real users.
+            Part::Module => self.subscribe.is_none() && !self.switches_module_off(),
             Part::Redis => self.redis.is_some(),
             _ => true,
         };
         (self.only.is_empty() && is_usual) || self.only.contains(&part)
+    }
+
+    fn switches_module_off(&self) -> bool {
+        self.set.iter().any(|setting| setting == "module.enabled=false")
     }
 
     fn target(&self) -> anyhow::Result<Target> {
@@ -129,8 +138,10 @@ impl BenchArgs {
     }
 
     fn key(&self) -> Key {
-        let key = self.key.clone().unwrap_or_else(|| OWN_KEY.to_owned());
-        Key::new(Secret::new(key), Algorithm::Sha1, None)
+        match &self.key {
+            Some(key) => Key::new(Secret::new(key.clone()), Algorithm::Sha1, None),
+            None => own_key(),
+        }
     }
 }
 
@@ -157,6 +168,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
             Part::Storm,
             Part::SlowReader,
             Part::Tls,
+            Part::Module,
             Part::Soak,
             Part::Redis,
         ];
@@ -175,6 +187,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
                     Part::Storm => bench.storm(),
                     Part::SlowReader => bench.slow_reader(),
                     Part::Tls => bench.tls(args),
+                    Part::Module => bench.module(),
                     Part::Soak => bench.soak(Duration::from_secs(args.soak)),
                     Part::Redis => through_redis(args),
                 };

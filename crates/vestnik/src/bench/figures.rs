@@ -66,7 +66,7 @@ impl<'a> Run<'a> {
     /// Memory of an empty process and of idle connections; cost of connecting.
     pub(super) fn idle(&mut self) -> anyhow::Result<Vec<Figure>> {
         let count = self.connections as u64;
-        let empty = self.target.memory();
+        let (empty, own_memory) = (self.target.memory(), self.target.own_memory());
         let before = self.target.cpu();
         self.gather()?;
         let cpu = self.target.cpu() - before;
@@ -87,6 +87,14 @@ impl<'a> Run<'a> {
             Goal::Value(10.0),
         );
         process.samples.push(as_f64(empty) / 1e6);
+        let mut own = Figure::new(
+            "of it, not mapped from files",
+            "MB",
+            "what is not the program and its libraries, whose pages the system can drop and read again",
+            Better::Lower,
+            Goal::Shown,
+        );
+        own.samples.push(as_f64(own_memory) / 1e6);
         let mut connect = Figure::new(
             "connect",
             "µs CPU",
@@ -95,7 +103,7 @@ impl<'a> Run<'a> {
             Goal::Value(45.0),
         );
         connect.samples.push(micros_each(cpu, count));
-        Ok(vec![process, memory, connect])
+        Ok(vec![process, own, memory, connect])
     }
 
     /// One message to everybody.

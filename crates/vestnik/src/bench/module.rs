@@ -1,0 +1,243 @@
+//! What calls of the module cost: one after the other over one kept connection, signed with the key of the
+//! server, as a back end makes them.
+
+use std::fmt::Display;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use vestnik_core::sign::Key;
+
+use super::figures::Run;
+use super::report::{Better, Figure, Goal, micros_each};
+use crate::client::Address;
+use crate::failure::Failure;
+
+/// The user who is online.
+const USER: i64 = 1;
+/// Makes the events of one measurement known from all others.
+const MARK: &str = "bench-mark-";
+
+/// A connection that makes one call after the other.
+pub(super) struct Caller<'a> {
+    stream: TcpStream,
+    key: &'a Key,
+    received: Vec<u8>,
+}
+
+impl<'a> Caller<'a> {
+    /// Connects to the server whose address is `url`.
+    pub(super) fn open(url: &Address, key: &'a Key) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(url.resolve()?).context("cannot connect to the module")?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        Ok(Self { stream, key, received: Vec::new() })
+    }
+
+    /// Whether the module is there: `false` while it waits for its database.
+    pub(super) fn is_ready(&mut self) -> anyhow::Result<bool> {
+        // Refused, since calls are posted, but by the module: it costs nothing and leaves nothing.
+        let request = "GET /module/server.time HTTP/1.1\r\nHost: bench\r\n\r\n";
+        Ok(!self.exchange(request.as_bytes())?.0.starts_with("HTTP/1.1 503"))
+    }
+
+    /// The whole answer to an operation, which must succeed.
+    fn call(&mut self, operation: &str, input: &str) -> anyhow::Result<Vec<u8>> {
+        let signature = self.key.sign(&[input.as_bytes()]);
+        let request = format!(
+            "POST /module/{operation}?signature={signature} HTTP/1.1\r\nHost: bench\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{input}",
+            input.len()
+        );
+        let (status, body) = self.exchange(request.as_bytes())?;
+        if !status.starts_with("HTTP/1.1 200") {
+            let said = String::from_utf8_lossy(&body).into_owned();
+            let hint = "the part `module` needs the module of the server, and the key of both";
+            return Err(Failure::new(format!("{operation}: {status}: {said}"), hint).into());
+        }
+        Ok(body)
+    }
+
+    /// Status line and body of the answer to a request.
+    fn exchange(&mut self, request: &[u8]) -> anyhow::Result<(String, Vec<u8>)> {
+        const ANSWER_MAX: usize = 4 << 20;
+        self.stream.write_all(request).context("cannot call the module")?;
+        self.received.clear();
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            let read = self.stream.read(&mut buffer).context("no answer of the module")?;
+            anyhow::ensure!(read > 0, "the server hung up on a call");
+            self.received.extend_from_slice(&buffer[..read]);
+            anyhow::ensure!(self.received.len() <= ANSWER_MAX, "an answer of over 4 MiB");
+            let ends = self.received.windows(4).position(|window| window == b"\r\n\r\n");
+            let Some(end) = ends else { continue };
+            let head = String::from_utf8_lossy(&self.received[..end]);
+            let length = head
+                .lines()
+                .filter_map(|line| line.split_once(':'))
+                .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+                .and_then(|(_, value)| value.trim().parse::<usize>().ok())
+                .context("an answer without its length")?;
+            if self.received.len() >= end + 4 + length {
+                let status = head.lines().next().unwrap_or_default().to_owned();
+                return Ok((status, self.received[end + 4..].to_vec()));
+            }
+        }
+    }
+}
+
+/// The WebSocket connection of one user, as the configuration of the module tells it to connect.
+struct Listener {
+    stream: TcpStream,
+    received: Vec<u8>,
+    marks: usize,
+}
+
+impl Listener {
+    fn open(subscribe: &Address, config: &[u8]) -> anyhow::Result<Self> {
+        let config: Value = serde_json::from_slice(config).context("no configuration")?;
+        let channels = &config["result"]["channels"];
+        let id = |name: &str| channels[name]["id"].as_str().map(|id| id.replace(':', "%3A"));
+        let private = id("private").context("the configuration names no private channel")?;
+        let shared = id("shared").context("the configuration names no shared channel")?;
+        let list = format!("{private}%2F{shared}");
+        let target = subscribe.with(&[("CHANNEL_ID", &list), ("binaryMode", "true")]);
+        let mut stream = TcpStream::connect(subscribe.resolve()?).context("cannot connect")?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        write!(
+            stream,
+            "GET {target} HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )?;
+        let mut listener = Self { stream, received: Vec::new(), marks: 0 };
+        while !listener.received.ends_with(b"\r\n\r\n") {
+            listener.read()?;
+        }
+        anyhow::ensure!(listener.received.starts_with(b"HTTP/1.1 101"), "the user is refused");
+        listener.received.clear();
+        Ok(listener)
+    }
+
+    fn read(&mut self) -> anyhow::Result<()> {
+        let mut buffer = [0; 16 * 1024];
+        let read = self.stream.read(&mut buffer).context("events stopped coming")?;
+        anyhow::ensure!(read > 0, "the server hung up on the user");
+        self.received.extend_from_slice(&buffer[..read]);
+        Ok(())
+    }
+
+    /// Waits until this user has got `count` events in all, and not one more.
+    fn expect(&mut self, count: usize) -> anyhow::Result<()> {
+        while self.marks < count {
+            self.read()?;
+            let mark = MARK.as_bytes();
+            let is_mark = |window: &&[u8]| *window == mark;
+            self.marks += self.received.windows(mark.len()).filter(is_mark).count();
+            // The beginning of a mark may be there already.
+            let rest = self.received.len().min(mark.len() - 1);
+            self.received.drain(..self.received.len() - rest);
+        }
+        anyhow::ensure!(self.marks == count, "{} events came instead of {count}", self.marks);
+        Ok(())
+    }
+}
+
+fn to_users(users: &[i64], number: impl Display, expiry_s: Option<u32>) -> String {
+    let mut event = json!({
+        "recipients": {"users": users},
+        "module_id": "im",
+        "command": "message",
+        "params": {"mark": format!("{MARK}{number}"), "text": "x".repeat(100)},
+    });
+    if let Some(expiry_s) = expiry_s {
+        event["expiry"] = expiry_s.into();
+    }
+    event.to_string()
+}
+
+impl Run<'_> {
+    /// Calls of the module: an event for one user who is online, for a thousand, a configuration.
+    pub(super) fn module(&mut self) -> anyhow::Result<Vec<Figure>> {
+        const CALLS: u32 = 2000;
+        let key = self.key.clone();
+        let mut caller = Caller::open(&self.target.publish, &key)?;
+        let ask = json!({"USER_ID": USER, "HOST": "bench.test"}).to_string();
+        let config = caller.call("pull.config.get", &ask)?;
+        let mut listener = Listener::open(&self.target.subscribe, &config)?;
+        let mut expected = 0;
+        let mut measure = |name,
+                           about,
+                           goal,
+                           calls: u32,
+                           hears: bool,
+                           operation: &str,
+                           input: &dyn Fn(u32) -> String| {
+            // Channels are made by the first calls, and then remembered.
+            for number in 0..calls / 10 {
+                caller.call(operation, &input(number))?;
+            }
+            let before = self.target.cpu();
+            for number in 0..calls {
+                caller.call(operation, &input(number))?;
+            }
+            let cpu = self.target.cpu() - before;
+            if hears {
+                expected += (calls / 10 + calls) as usize;
+                listener.expect(expected)?;
+            }
+            let mut figure = Figure::new(name, "µs CPU", about, Better::Lower, goal);
+            figure.samples.push(micros_each(cpu, calls.into()));
+            anyhow::Ok(figure)
+        };
+        let everybody: Vec<i64> = (USER..USER + 1000).collect();
+        Ok(vec![
+            measure(
+                "module, a call that does nothing",
+                "server.time: HTTP, the signature, the way to the module and back; part of all that follow",
+                Goal::Shown,
+                CALLS,
+                false,
+                "server.time",
+                &|_| "{}".to_owned(),
+            )?,
+            measure(
+                "module, event to one user",
+                "pull.event.add, kept for a day and forced to disk, one call after the other; the user is online",
+                Goal::Value(150.0),
+                CALLS,
+                true,
+                "pull.event.add",
+                &|number| to_users(&[USER], number, None),
+            )?,
+            measure(
+                "module, volatile event to one user",
+                "the same, not kept",
+                Goal::Shown,
+                CALLS,
+                true,
+                "pull.event.add",
+                &|number| to_users(&[USER], number, Some(0)),
+            )?,
+            measure(
+                "module, event to 1,000 users",
+                "the same for a thousand users, one of them online",
+                Goal::Value(2000.0),
+                CALLS / 10,
+                true,
+                "pull.event.add",
+                &|number| to_users(&everybody, number, None),
+            )?,
+            measure(
+                "module, configuration of a client",
+                "pull.config.get, the user's channels signed anew",
+                Goal::Value(200.0),
+                CALLS,
+                false,
+                "pull.config.get",
+                &|_| ask.clone(),
+            )?,
+        ])
+    }
+}
