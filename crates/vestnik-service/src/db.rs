@@ -375,6 +375,8 @@ async fn connect(options: &DatabaseOptions) -> Result<Pool, DatabaseError> {
                 .foreign_keys(true);
             keep_private(connect.get_filename())?;
             let pool = SqlitePoolOptions::new().max_connections(max).acquire_timeout(wait);
+            // Each is a thread and some 150 KB, and made again in a millisecond.
+            let pool = pool.min_connections(1).idle_timeout(Duration::from_secs(60));
             Ok(Pool::Sqlite(pool.test_before_acquire(false).connect_with(connect).await?))
         }
         "postgres" | "postgresql" => {

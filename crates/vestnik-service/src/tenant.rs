@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -59,6 +59,8 @@ struct Inner {
     clock: Clock,
     notices: mpsc::Sender<Notice>,
     tenants: Mutex<HashMap<String, Arc<State>>>,
+    /// The tenant with the first number, once it was read: its row never changes.
+    default: OnceLock<Arc<State>>,
     /// Secrets of back ends by their hashes: tenant, right, and when that was read.
     secrets: Mutex<Recent<String, KnownSecret>>,
     /// What the queue server in this process signs with; options that name no key have it.
@@ -214,6 +216,7 @@ impl Service {
             clock,
             notices,
             tenants: Mutex::default(),
+            default: OnceLock::new(),
             secrets: Mutex::new(Recent::new(KNOWN_SECRETS_MAX)),
             own_key: Mutex::default(),
             hooks: Mutex::new(Arc::new(NoHooks)),
@@ -277,6 +280,16 @@ impl Service {
     /// # Errors
     /// When the database fails.
     pub async fn default_tenant(&self) -> Result<Tenant, ServiceError> {
+        if let Some(state) = self.0.default.get() {
+            return Ok(Tenant { service: self.clone(), state: Arc::clone(state) });
+        }
+        let tenant = self.read_default_tenant().await?;
+        // Who was faster has put the same there.
+        let _ = self.0.default.set(Arc::clone(&tenant.state));
+        Ok(tenant)
+    }
+
+    async fn read_default_tenant(&self) -> Result<Tenant, ServiceError> {
         let find = &[Value::Int(DEFAULT_TENANT)];
         let mut rows = self.0.database.fetch(&FIND_BY_ID, find).await?;
         if rows.is_empty() {

@@ -23,6 +23,16 @@ async fn a_configuration_is_put_together_from_memory() {
 }
 
 #[tokio::test]
+async fn who_the_first_tenant_is_comes_from_memory() {
+    let fixture = Fixture::example("5").await;
+    let tenant = fixture.service.default_tenant().await.unwrap();
+    // Every signed call asks; without its database it still answers.
+    fixture.service.database().close().await;
+    let again = fixture.service.default_tenant().await.unwrap();
+    assert_eq!((again.id(), again.host_id()), (1, tenant.host_id()));
+}
+
+#[tokio::test]
 async fn an_event_is_addressed_from_memory() {
     use crate::rest::{Stage, call};
     let fixture = Fixture::example("4").await;
