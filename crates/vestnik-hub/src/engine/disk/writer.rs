@@ -49,9 +49,12 @@ pub(super) struct Writer {
     floor_written: MessageId,
 }
 
-/// Bytes by which a segment grows ahead of what is written: syncing a file that keeps its size spares
-/// the file system a commit of its journal, and the wait for everybody else's.
+/// Bytes by which a segment grows ahead of what is written: syncing a file that keeps its size and its
+/// blocks spares the file system a commit of its journal, and the wait for everybody else's.
 const ROOM_BYTES: u64 = 1 << 20;
+
+/// What room is filled with.
+static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
 
 /// The segment that is written to.
 struct Tail {
@@ -61,6 +64,23 @@ struct Tail {
     /// Bytes of the file; zeros behind what is written.
     size: u64,
     begun_s: u64,
+}
+
+/// Makes room up to `size` in a file whose bytes up to `written` are in use and those up to `end` are about
+/// to be. `fills`: with zeros, so that the blocks are there when they are written to.
+fn grow(file: &fs::File, written: u64, end: u64, size: u64, fills: bool) -> io::Result<()> {
+    file.set_len(size)?;
+    let mut at = end;
+    while fills && at < size {
+        let length = usize::try_from(size - at).unwrap_or(usize::MAX).min(ZEROS.len());
+        if file.write_all_at(&ZEROS[..length], at).is_err() {
+            // Space is short: what is left belongs to messages.
+            file.set_len(written)?;
+            return file.set_len(size);
+        }
+        at += length as u64;
+    }
+    Ok(())
 }
 
 /// What the writer is to do.
@@ -351,11 +371,15 @@ impl Writer {
         self.buffer = buffer;
     }
 
+    /// Bytes from which on a segment is full.
+    fn full_bytes(&self) -> u64 {
+        let shared = &self.shared;
+        shared.options.segment_bytes.min(shared.bytes_max / 8).clamp(4096, SEGMENT_BYTES_MAX)
+    }
+
     /// The segment to write to; a new one if there is none or it is full.
     fn tail(&mut self) -> io::Result<&mut Tail> {
-        let shared = &self.shared;
-        let full =
-            shared.options.segment_bytes.min(shared.bytes_max / 8).clamp(4096, SEGMENT_BYTES_MAX);
+        let full = self.full_bytes();
         if self.tail.as_ref().is_some_and(|tail| tail.length >= full) {
             self.leave_tail();
         }
@@ -404,14 +428,16 @@ impl Writer {
     /// Appends to the tail and forces it to disk as configured; all or nothing.
     fn append(&mut self, bytes: &[u8], must_sync: bool) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
+        let room = ROOM_BYTES.min(self.full_bytes());
         let Some(tail) = self.tail.as_mut() else {
             return Err(io::Error::other("no segment to write to"));
         };
         let file = Arc::clone(&tail.file);
         let end = tail.length + bytes.len() as u64;
         let grown = if end > tail.size {
-            tail.size = end.next_multiple_of(ROOM_BYTES);
-            file.file.set_len(tail.size)
+            tail.size = end.next_multiple_of(room);
+            let fills = shared.options.sync == Sync::Always;
+            grow(&file.file, tail.length, end, tail.size, fills)
         } else {
             Ok(())
         };
