@@ -74,6 +74,14 @@ impl Queue {
         })
     }
 
+    /// The messages at the head, before the next frame, without taking them.
+    pub fn next_messages(&self) -> impl Iterator<Item = &Arc<Envelope>> {
+        self.items.iter().map_while(|item| match item {
+            Item::Live(envelope) | Item::Replayed(envelope) => Some(envelope),
+            Item::Frame(_) => None,
+        })
+    }
+
     /// Takes the next item.
     pub fn pop(&mut self) -> Option<Item> {
         let item = self.items.pop_front()?;
@@ -213,26 +221,64 @@ impl Outbox {
 }
 
 /// Queues that no connection needs now: a delivery takes one and gives it back, so that fan-out does
-/// not allocate.
+/// not allocate. As many are kept as were needed at a time lately.
 #[derive(Debug, Default)]
 #[expect(
     clippy::vec_box,
     reason = "the boxes themselves are what is kept: an outbox is one pointer"
 )]
-pub struct SpareQueues(Vec<Box<Queue>>);
+pub struct SpareQueues {
+    queues: Vec<Box<Queue>>,
+    /// The fewest there were since [`SpareQueues::thin_out`]: so many nobody needed.
+    unused: usize,
+}
 
 impl SpareQueues {
-    const KEPT: usize = 1024;
+    /// Kept even if nobody needs them.
+    const KEPT: usize = 256;
+    /// Some 30 MB with room for [`Self::ITEMS_KEPT`] messages each, while everybody is written to.
+    const KEPT_MAX: usize = 65_536;
     /// A queue that grew beyond this is freed instead of kept.
     const ITEMS_KEPT: usize = 16;
 
     fn take(&mut self) -> Box<Queue> {
-        self.0.pop().unwrap_or_default()
+        let queue = self.queues.pop().unwrap_or_default();
+        self.unused = self.unused.min(self.queues.len());
+        queue
     }
 
     fn give_back(&mut self, queue: Box<Queue>) {
-        if self.0.len() < Self::KEPT && queue.items.capacity() <= Self::ITEMS_KEPT {
-            self.0.push(queue);
+        if self.queues.len() < Self::KEPT_MAX && queue.items.capacity() <= Self::ITEMS_KEPT {
+            self.queues.push(queue);
         }
+    }
+
+    /// Frees what was not needed since the last call, but for a few. To be called once in a while.
+    pub fn thin_out(&mut self) {
+        let needed = self.queues.len() - self.unused.min(self.queues.len());
+        self.queues.truncate(needed.max(Self::KEPT));
+        self.queues.shrink_to(2 * self.queues.len());
+        self.unused = self.queues.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_queues_are_kept_as_were_needed() {
+        let mut spare = SpareQueues::default();
+        let taken: Vec<_> = (0..1000).map(|_| spare.take()).collect();
+        taken.into_iter().for_each(|queue| spare.give_back(queue));
+        // They were needed since the last time, and then six hundred were.
+        spare.thin_out();
+        assert_eq!(spare.queues.len(), 1000);
+        let taken: Vec<_> = (0..600).map(|_| spare.take()).collect();
+        taken.into_iter().for_each(|queue| spare.give_back(queue));
+        spare.thin_out();
+        assert_eq!(spare.queues.len(), 600);
+        spare.thin_out();
+        assert_eq!(spare.queues.len(), SpareQueues::KEPT);
     }
 }

@@ -205,6 +205,11 @@ impl<C> Shard<C> {
         self.limits = limits;
     }
 
+    /// Gives back memory that deliveries lately did not need. To be called once in a while.
+    pub fn thin_out(&mut self) {
+        self.spare.thin_out();
+    }
+
     /// Registers a subscriber. From now on live messages wait for it; they go out after
     /// [`Shard::replay`] was called. `receivers` must not repeat. `counted`: the one of them whose
     /// connections are limited.

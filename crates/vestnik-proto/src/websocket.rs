@@ -529,12 +529,22 @@ pub fn frame(opcode: Opcode, parts: &[&[u8]]) -> Bytes {
 /// frame give an empty payload.
 #[must_use]
 pub fn payload_of(frame: &Bytes) -> Bytes {
+    frame.slice(payload_start(frame)..)
+}
+
+/// The same without holding the frame.
+#[must_use]
+pub fn payload_in(frame: &[u8]) -> &[u8] {
+    &frame[payload_start(frame)..]
+}
+
+fn payload_start(frame: &[u8]) -> usize {
     let start = match frame.get(1) {
         Some(..=125) => 2,
         Some(126) => 4,
         _ => 10,
     };
-    frame.slice(start.min(frame.len())..)
+    start.min(frame.len())
 }
 
 /// A close frame with `code` and as much of `reason` as fits, cut between characters.

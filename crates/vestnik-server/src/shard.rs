@@ -317,6 +317,7 @@ impl Shard {
         {
             let state = &mut *self.state.borrow_mut();
             state.subscribers.set_limits(self.shared.options().limits.outbox);
+            state.subscribers.thin_out();
             let mut due = Vec::new();
             state.wheel.advance(now_s, |_, key| due.push(key));
             for key in due {

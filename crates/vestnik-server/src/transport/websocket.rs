@@ -336,31 +336,24 @@ impl WebSocket {
         if queue.peek().is_none() || self.is_large(&first) {
             // The usual case: one ready frame, shared by everybody, written as it is. A large one
             // never shares a write: its unsent rest would be copied for every slow connection.
-            count_delivery(&first, metrics);
-            *queue.rest_mut() = match first {
-                Item::Live(envelope) | Item::Replayed(envelope) => self.frame(&envelope).clone(),
-                Item::Frame(frame) => frame,
-            };
-            if queue.rest_mut().is_empty() {
-                metrics.increment(Metric::NotObject);
-                return Ok(());
-            }
-            return self.write_rest(queue, metrics);
+            return self.write_one(&first, queue, metrics);
         }
         buffer.clear();
+        let mut delivered = 0;
         let mut next = Some(first);
         while let Some(item) = next {
-            count_delivery(&item, metrics);
+            delivered += live(&item);
             match item {
                 Item::Frame(frame) => buffer.extend_from_slice(&frame),
                 Item::Live(envelope) | Item::Replayed(envelope) => {
-                    self.append_messages(&envelope, queue, buffer, metrics);
+                    delivered += self.append_messages(&envelope, queue, buffer, metrics);
                 }
             }
             let goes_on =
                 buffer.len() < WRITE_MAX && queue.peek().is_some_and(|item| !self.is_large(item));
             next = if goes_on { queue.pop() } else { None };
         }
+        metrics.add(Metric::Delivered, delivered);
         metrics.increment(Metric::SocketWrites);
         let written = match self.stream.write(buffer) {
             Ok(written) => written,
@@ -377,6 +370,33 @@ impl WebSocket {
         // The rest is tried again: only a write that was refused is followed by an event.
         *queue.rest_mut() = Bytes::copy_from_slice(&buffer[written..]);
         Ok(())
+    }
+
+    /// Writes one item. Only what the kernel does not take is held: a counter that all threads change
+    /// for each of their deliveries would cost more than the rest of this.
+    fn write_one(&mut self, item: &Item, queue: &mut Queue, metrics: &Metrics) -> io::Result<()> {
+        metrics.add(Metric::Delivered, live(item));
+        let frame = match item {
+            Item::Live(envelope) | Item::Replayed(envelope) => self.frame(envelope),
+            Item::Frame(frame) => frame,
+        };
+        if frame.is_empty() {
+            metrics.increment(Metric::NotObject);
+            return Ok(());
+        }
+        metrics.increment(Metric::SocketWrites);
+        match self.stream.write(frame) {
+            Ok(written) => {
+                if written < frame.len() {
+                    *queue.rest_mut() = frame.slice(written..);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                *queue.rest_mut() = frame.clone();
+                Err(error)
+            }
+        }
     }
 
     /// A message as this connection wants it.
@@ -399,48 +419,46 @@ impl WebSocket {
     }
 
     /// Appends a message to `buffer`: a frame of its own, or with protobuf and JSON-RPC one batch
-    /// together with the messages that follow in the queue.
+    /// together with the messages that follow in the queue (README D9). How many of those were live.
     fn append_messages(
         &self,
         first: &Envelope,
         queue: &mut Queue,
         buffer: &mut Vec<u8>,
         metrics: &Metrics,
-    ) {
-        let follows =
-            |queue: &Queue| matches!(queue.peek(), Some(Item::Live(_) | Item::Replayed(_)));
+    ) -> u64 {
         let first = self.frame(first);
         // Compressed messages are shared by everybody, each as it is.
         let joins = matches!(self.framing, Framing::Protobuf | Framing::JsonRpc)
             && self.compression == Compression::Off;
-        if !joins || first.len() >= WRITE_MAX || !follows(queue) {
-            if first.is_empty() {
-                metrics.increment(Metric::NotObject);
-            }
-            buffer.extend_from_slice(first);
-            return;
-        }
-        let mut frames = vec![first.clone()];
+        let mut batch = Batch::default();
+        batch.count(first);
         let mut length = first.len();
-        while let Some(Item::Live(envelope) | Item::Replayed(envelope)) = queue.peek() {
-            let frame = self.frame(envelope);
-            if length + frame.len() > WRITE_MAX {
-                break;
-            }
-            length += frame.len();
-            frames.push(frame.clone());
-            if let Some(item) = queue.pop() {
-                count_delivery(&item, metrics);
+        let mut following = 0;
+        if joins && first.len() < WRITE_MAX {
+            for envelope in queue.next_messages() {
+                let frame = self.frame(envelope);
+                length += frame.len();
+                if length > WRITE_MAX {
+                    break;
+                }
+                batch.count(frame);
+                following += 1;
             }
         }
-        let all = frames.len();
-        frames.retain(|frame| !frame.is_empty());
-        metrics.add(Metric::NotObject, (all - frames.len()) as u64);
-        match &frames[..] {
-            [] => {}
-            [frame] => buffer.extend_from_slice(frame),
-            frames => join(self.framing, frames, buffer),
+        metrics.add(Metric::NotObject, batch.empty);
+        batch.begin(self.framing, buffer);
+        batch.append(first, buffer);
+        let mut delivered = 0;
+        for _ in 0..following {
+            let Some(item) = queue.pop() else { break };
+            delivered += live(&item);
+            if let Item::Live(envelope) | Item::Replayed(envelope) = &item {
+                batch.append(self.frame(envelope), buffer);
+            }
         }
+        batch.end(buffer);
+        delivered
     }
 
     /// What is to be done now that a deadline has come. `unix_s`: the time for tokens.
@@ -502,21 +520,59 @@ impl WebSocket {
     }
 }
 
-/// Several messages as one frame (README D9).
-fn join(framing: Framing, frames: &[Bytes], buffer: &mut Vec<u8>) {
-    let payloads = frames.iter().map(codec::payload_of);
-    let length: usize = payloads.clone().map(|payload| payload.len()).sum();
-    if framing == Framing::JsonRpc {
-        // An array: its brackets, and a comma before each element but the first.
-        buffer.extend_from_slice(codec::header(Opcode::Text, length + frames.len() + 1).as_bytes());
-        for (index, payload) in payloads.enumerate() {
-            buffer.push(if index == 0 { b'[' } else { b',' });
-            buffer.extend_from_slice(&payload);
+/// Messages that become one frame (README D9): first each is counted, then each is appended.
+#[derive(Default)]
+struct Batch {
+    /// Messages that have a form in this framing, and bytes of them without their frames.
+    messages: usize,
+    bytes: usize,
+    /// Messages that have none.
+    empty: u64,
+    /// What stands before the next message of an array.
+    separator: Option<u8>,
+}
+
+impl Batch {
+    fn count(&mut self, frame: &Bytes) {
+        if frame.is_empty() {
+            self.empty += 1;
+        } else {
+            self.messages += 1;
+            self.bytes += codec::payload_in(frame).len();
         }
-        buffer.push(b']');
-    } else {
-        buffer.extend_from_slice(codec::header(Opcode::Binary, length).as_bytes());
-        payloads.for_each(|payload| buffer.extend_from_slice(&payload));
+    }
+
+    /// The header of the frame; a single message has one already.
+    fn begin(&mut self, framing: Framing, buffer: &mut Vec<u8>) {
+        if self.messages < 2 {
+            return;
+        }
+        let (opcode, length) = if framing == Framing::JsonRpc {
+            // An array: its brackets, and a comma before each element but the first.
+            self.separator = Some(b'[');
+            (Opcode::Text, self.bytes + self.messages + 1)
+        } else {
+            (Opcode::Binary, self.bytes)
+        };
+        buffer.extend_from_slice(codec::header(opcode, length).as_bytes());
+    }
+
+    fn append(&mut self, frame: &Bytes, buffer: &mut Vec<u8>) {
+        if self.messages < 2 || frame.is_empty() {
+            buffer.extend_from_slice(frame);
+            return;
+        }
+        if let Some(separator) = &mut self.separator {
+            buffer.push(*separator);
+            *separator = b',';
+        }
+        buffer.extend_from_slice(codec::payload_in(frame));
+    }
+
+    fn end(&self, buffer: &mut Vec<u8>) {
+        if self.separator.is_some() {
+            buffer.push(b']');
+        }
     }
 }
 
@@ -528,11 +584,9 @@ fn text_ping() -> Bytes {
     Bytes::from_static(FRAME)
 }
 
-/// Counts a message that is about to be written.
-fn count_delivery(item: &Item, metrics: &Metrics) {
-    if matches!(item, Item::Live(_)) {
-        metrics.increment(Metric::Delivered);
-    }
+/// How many live messages an item is.
+fn live(item: &Item) -> u64 {
+    matches!(item, Item::Live(_)).into()
 }
 
 impl Shard {
