@@ -11,7 +11,9 @@ fn the_benchmark_measures_every_part_and_prints_json() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let figures: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let figures = figures.as_array().expect("a list");
-    assert!(figures.len() >= 15, "{figures:?}");
+    assert!(figures.len() >= 20, "{figures:?}");
+    let is_measured = |name: &str| figures.iter().any(|figure| figure["name"] == name);
+    assert!(is_measured("module, event to one user"), "{figures:?}");
     for figure in figures {
         let median = figure["median"].as_f64().expect("a number");
         assert!(median.is_finite() && median >= 0.0, "{figure}");

@@ -305,6 +305,26 @@ fn interval_and_never_sync_less_and_lose_nothing_to_a_kill() {
 }
 
 #[test]
+fn room_is_filled_only_where_every_message_is_forced_to_disk() {
+    use std::os::unix::fs::MetadataExt as _;
+    /// What the system says in blocks of, whatever the file system.
+    const BLOCK: u64 = 512;
+    for (sync, is_filled) in [(Sync::Always, true), (Sync::Never, false)] {
+        let bench = Bench::disk(HistoryLimits::on_disk(), |options| options.sync = sync);
+        bench.say(&[private(1)], "a", 600);
+        let files = bench.files().into_iter().map(|name| bench.directory().join(name));
+        let found = files.map(|path| std::fs::metadata(path).unwrap());
+        let largest = found.max_by_key(|file| file.len()).unwrap();
+        assert!(largest.len() >= 1 << 20, "room ahead of the message");
+        // Without a sync the system may not have given any block yet.
+        assert_eq!(largest.blocks() * BLOCK >= largest.len(), is_filled, "{sync:?}");
+        assert_eq!(bench.replay(&[private(1)], MessageId::ZERO).envelopes.len(), 1);
+        let bench = bench.restart(How::Killed);
+        assert_eq!(bench.replay(&[private(1)], MessageId::ZERO).envelopes.len(), 1);
+    }
+}
+
+#[test]
 fn interval_syncs_after_the_answer() {
     let bench = Bench::disk(HistoryLimits::on_disk(), |options| {
         options.sync = Sync::Interval(Duration::ZERO);
