@@ -137,8 +137,8 @@ impl Bench {
         Self { engine, clock, metrics, announcer, options: None, limits, directory, _server: None }
     }
 
-    fn with_server(limits: HistoryLimits, layout: Layout) -> Self {
-        let server = redis::tests::Server::start(&[]);
+    fn with_server(limits: HistoryLimits, program: &redis::tests::Program, layout: Layout) -> Self {
+        let server = redis::tests::Server::of(program, &[]);
         let bench = Self::redis(limits, server.options(layout));
         Self { _server: Some(server), ..bench }
     }
@@ -181,8 +181,10 @@ impl Bench {
 /// Runs a test on every engine.
 fn on_each(limits: HistoryLimits, test: impl Fn(&Bench)) {
     on_local(limits, &test);
-    test(&Bench::with_server(limits, redis::tests::own()));
-    test(&Bench::with_server(limits, Layout::PushServer));
+    for program in redis::tests::Program::all() {
+        test(&Bench::with_server(limits, &program, redis::tests::own()));
+        test(&Bench::with_server(limits, &program, Layout::PushServer));
+    }
 }
 
 /// Runs a test on the engines that keep messages themselves, whose memory they must bound and count;

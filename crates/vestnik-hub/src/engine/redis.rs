@@ -30,7 +30,7 @@ pub use migrate::{MigrateError, Migrated, Migration};
 
 use super::{Batch, EngineError, HistoryLimits, IfUnstored, NodeFacts, Replay, Ticket};
 use crate::announce::Announcer;
-use link::Pushes;
+use link::{Bus, Pushes};
 
 const PUBLISH: &str = include_str!("redis/publish.lua");
 const HISTORY: &str = include_str!("redis/history.lua");
@@ -98,6 +98,7 @@ struct Reader {
     connection: MultiplexedConnection,
     history: String,
     scripts: Arc<roster::Scripts>,
+    bus: Bus,
 }
 
 struct Waiting {
@@ -158,7 +159,7 @@ const TOGETHER: usize = 256;
 const HELD: Duration = Duration::from_secs(30);
 /// Seconds an index lives after its newest message: a day, as the longest message (W-11).
 const INDEX_S: u64 = 86_400;
-/// Between two signs of life of an idle connection.
+/// Between two signs of life of a connection that does not publish.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(3);
@@ -474,13 +475,26 @@ impl Inner {
         let publish = load(PUBLISH, &mut connection).await?;
         let history = load(HISTORY, &mut connection).await?;
         let missed = load(MISSED, &mut connection).await?;
-        match layout {
-            Layout::PushServer => connection.psubscribe("pushserver:*").await?,
-            Layout::Own(_) => connection.subscribe(self.bus()).await?,
-        }
-        let reader = Reader { connection: reader, history, scripts };
+        let bus = self.listen(&mut connection).await?;
+        let reader = Reader { connection: reader, history, scripts, bus };
         self.lock().reader = Some(reader.clone());
         Ok(Session { connection, pushes, publish, missed, reader })
+    }
+
+    /// Begins to hear announcements. The channel of our own layout has the slot of all keys, so the server
+    /// that numbers and stores is the one that announces; it takes us off when the slot moves.
+    async fn listen(&self, connection: &mut MultiplexedConnection) -> Result<Bus, RedisError> {
+        if self.options.layout == Layout::PushServer {
+            // Its processes know no other way.
+            connection.psubscribe("pushserver:*").await?;
+            return Ok(Bus::Everywhere);
+        }
+        let bus = Bus::of(&self.options.access.topology, connection).await?;
+        match bus {
+            Bus::Everywhere => connection.subscribe(self.bus()).await?,
+            Bus::Shard => redis::cmd("SSUBSCRIBE").arg(self.bus()).exec_async(connection).await?,
+        }
+        Ok(bus)
     }
 
     /// The channel of this node's announcements.
@@ -530,23 +544,33 @@ impl Inner {
         self.metrics.set(Metric::RedisConnected, 1);
         tracing::info!("connected to redis");
         self.connected.notify_waiters();
+        // At any load: announcements may go on to come when the slot has another master.
+        let mut beats = tokio::time::interval(HEARTBEAT);
+        beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.take_pushes(session)?;
             if let Some(batches) = self.next() {
                 *serial += 1;
                 let sent = flying.insert(Flying { serial: *serial, batches });
                 let answer = self.publish(session, sent.serial, &sent.batches).await;
+                let error = match answer {
+                    Ok(numbered) => {
+                        self.announce_in_place(session, flying, &numbered)?;
+                        continue;
+                    }
+                    Err(error) => error,
+                };
+                // A connection that is over says so first: its errors say nothing of the batch.
                 self.take_pushes(session)?;
-                match answer {
-                    Ok(numbered) => self.publish_done(flying.take(), &numbered),
-                    Err(error) if is_refusal(&error) => {
+                match error {
+                    error if is_refusal(&error) => {
                         self.metrics.increment(Metric::RedisFailures);
                         let batches = flying.take().map(|it| it.batches).unwrap_or_default();
                         let error = store(error);
                         tracing::error!(%error, "messages not stored");
                         batches.into_iter().for_each(|batch| self.refuse(batch, &error));
                     }
-                    Err(error) => return Err(error.into()),
+                    error => return Err(error.into()),
                 }
                 continue;
             }
@@ -562,7 +586,7 @@ impl Inner {
             tokio::select! {
                 () = session.pushes.news() => {}
                 () = self.wake.notified() => {}
-                () = tokio::time::sleep(HEARTBEAT) => {
+                _ = beats.tick() => {
                     // Also says whether it still is the one that writes.
                     let mut pipeline = redis::pipe();
                     pipeline.cmd("ROLE").cmd("GET").arg(self.options.layout.counter());
@@ -609,7 +633,8 @@ impl Inner {
         command.arg(&session.publish).arg(1).arg(layout.counter());
         command.arg(layout.base()).arg(self.clock.unix_s());
         command.arg(known.epoch()).arg(known.seq()).arg(self.clock.unix_ms());
-        command.arg(&self.node).arg(serial).arg("PUBLISH").arg(self.bus());
+        command.arg(&self.node).arg(serial);
+        command.arg(session.reader.bus.command()).arg(self.bus());
         command.arg(INDEX_S).arg(self.limits.messages_per_channel).arg(drafts().count());
         for draft in drafts() {
             let (head, tail) = record::message_parts(draft);
@@ -633,6 +658,50 @@ impl Inner {
             created_ms: number(&created_ms)?,
             count: usize::try_from(number(&count)?).unwrap_or(usize::MAX),
         })
+    }
+
+    /// Announces a batch that Redis has taken in its place among those of the others: behind the answer
+    /// more of them may have come before anybody looked. When one before it is missing the batch stays in
+    /// flight.
+    fn announce_in_place(
+        &self,
+        session: &Session,
+        flying: &mut Option<Flying>,
+        numbered: &Numbered,
+    ) -> Result<(), Broken> {
+        let mut later = Vec::new();
+        while let Some(payload) = session.pushes.pop() {
+            let fresh = self.fresh(&payload);
+            if fresh.first().is_some_and(|it| it.id > numbered.before) {
+                later.push(fresh);
+            } else {
+                self.announce_others(&fresh)?;
+            }
+        }
+        self.check_for_a_gap(numbered.before.next())?;
+        self.publish_done(flying.take(), numbered);
+        later.iter().try_for_each(|it| self.announce_others(it))
+    }
+
+    /// Announces what other nodes published, unless something before it is missing.
+    fn announce_others(&self, envelopes: &[Arc<Envelope>]) -> Result<(), Broken> {
+        if let Some(first) = envelopes.first() {
+            self.check_for_a_gap(first.id)?;
+        }
+        self.announce(envelopes);
+        Ok(())
+    }
+
+    /// Whether the numbers between the last announced one and `next` are missing. In our own layout every
+    /// message is announced, so they were lost on their way, or are late, as they may be between two servers
+    /// of a cluster while the slot moves: what was stored must be read before anything newer is announced.
+    fn check_for_a_gap(&self, next: MessageId) -> Result<(), Broken> {
+        let announced = self.lock().announced;
+        let before = if next.epoch() == announced.epoch() { announced.seq() } else { 0 };
+        if self.options.layout == Layout::PushServer || next.seq() <= before + 1 {
+            return Ok(());
+        }
+        Err(Broken::Failed("announcements are missing".to_owned()))
     }
 
     /// Announces a batch that Redis has taken, and answers its publishers.
@@ -665,12 +734,12 @@ impl Inner {
     fn take_pushes(&self, session: &Session) -> Result<(), Broken> {
         while let Some(payload) = session.pushes.pop() {
             let fresh = self.fresh(&payload);
-            self.announce(&fresh);
+            self.announce_others(&fresh)?;
         }
-        if session.pushes.is_broken() {
-            return Err(Broken::Failed("the connection was closed".to_owned()));
+        match session.pushes.broken() {
+            Some(why) => Err(Broken::Failed(why.to_owned())),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Messages of others that were not announced yet. The originals may announce late; a subscriber
@@ -694,7 +763,13 @@ impl Inner {
 /// Whether the server answered that it does not take writes although it is the right one; nothing
 /// was executed.
 fn is_refusal(error: &RedisError) -> bool {
-    matches!(error.code(), Some("OOM" | "MISCONF" | "NOREPLICAS" | "NOPERM" | "BUSY"))
+    const CODES: [&str; 5] = ["OOM", "MISCONF", "NOREPLICAS", "NOPERM", "BUSY"];
+    let said = error.code().unwrap_or_default();
+    // Redis 6 says it behind the line of the script: its first write, so nothing was executed either.
+    let in_script = error.detail().filter(|it| it.contains("@user_script"));
+    let inner = in_script.and_then(|it| it.rsplit_once(": -")).map(|it| it.1);
+    let inner = inner.and_then(|it| it.split(' ').next()).unwrap_or_default();
+    CODES.contains(&said) || CODES.contains(&inner)
 }
 
 fn is_master(role: &redis::Value) -> bool {

@@ -113,6 +113,8 @@ impl Inner {
             let start = MessageId::new(self.clock.unix_s().max(1), 0);
             state.announced = if current.epoch() == 0 { start } else { current };
         }
+        // What nobody here listens to was not read, and is not missing.
+        state.announced = state.announced.max(current);
         Ok(())
     }
 

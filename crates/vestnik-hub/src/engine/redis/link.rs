@@ -68,7 +68,8 @@ pub struct Access {
 #[derive(Default)]
 pub(super) struct Pushes {
     waiting: Mutex<VecDeque<Vec<u8>>>,
-    broken: Mutex<bool>,
+    /// Why nothing more comes that could be relied on.
+    broken: Mutex<Option<&'static str>>,
     news: Notify,
 }
 
@@ -81,9 +82,14 @@ impl Pushes {
                 Some(Value::BulkString(_)) => push.data.into_iter().next_back(),
                 _ => None,
             },
-            PushKind::Disconnection | PushKind::SUnsubscribe => {
-                *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = true;
-                self.news.notify_one();
+            PushKind::Disconnection => {
+                self.end("the connection was closed");
+                return Ok(());
+            }
+            // We never ask for it: the slot has another master now. The client library takes it for the
+            // answer to whatever is under way, so the connection is of no use any more.
+            PushKind::SUnsubscribe => {
+                self.end("the slot has moved to another server");
                 return Ok(());
             }
             _ => None,
@@ -91,19 +97,24 @@ impl Pushes {
         let Some(Value::BulkString(payload)) = payload else { return Ok(()) };
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.len() >= Self::MAX {
-            *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            self.end("announcements came faster than they were taken");
         } else {
             waiting.push_back(payload);
+            self.news.notify_one();
         }
-        self.news.notify_one();
         Ok(())
+    }
+
+    fn end(&self, why: &'static str) {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.news.notify_one();
     }
 
     pub(super) fn pop(&self) -> Option<Vec<u8>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
-    pub(super) fn is_broken(&self) -> bool {
+    pub(super) fn broken(&self) -> Option<&'static str> {
         *self.broken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -240,6 +251,43 @@ impl Access {
             (None, Some(port), Address::Tcp(host, _)) => Ok(Address::Tcp(host.clone(), port)),
             _ => Err(nowhere("the cluster does not say where the slot is")),
         }
+    }
+}
+
+/// How announcements travel between nodes. All nodes use the server that writes, so all of them choose the
+/// same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bus {
+    /// To every server of a cluster.
+    Everywhere,
+    /// To the servers of one slot: sharded publishing, of Redis 7.
+    Shard,
+}
+
+impl Bus {
+    /// The command that announces.
+    pub(super) const fn command(self) -> &'static str {
+        match self {
+            Self::Everywhere => "PUBLISH",
+            Self::Shard => "SPUBLISH",
+        }
+    }
+
+    /// The best one that the server behind a connection has. By its commands: services under other names
+    /// count their versions differently, and `INFO` is not for every user.
+    pub(super) async fn of(
+        topology: &Topology,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<Self, RedisError> {
+        if !matches!(topology, Topology::Cluster(_)) {
+            return Ok(Self::Everywhere);
+        }
+        let mut question = redis::cmd("COMMAND");
+        question.arg("INFO").arg(Self::Shard.command());
+        let known: Vec<Value> = question.query_async(connection).await?;
+        let is_known =
+            known.iter().any(|it| matches!(it, Value::Array(facts) if !facts.is_empty()));
+        Ok(if is_known { Self::Shard } else { Self::Everywhere })
     }
 }
 

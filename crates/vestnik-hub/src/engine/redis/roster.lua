@@ -1,8 +1,8 @@
 -- Writes down who listens at a node; closes a connection elsewhere when a channel has too many.
 -- KEYS[1] counter. ARGV: base, member, seconds a node lives without a sign, seconds of the presence keys
--- of Push server 2.0 or 0, 1 if its processes run beside, most connections of a channel or 0, channel of
--- the bus; then of each receiver: its 17 bytes, its counted connections or -1 if nobody listens, how many
--- of them are new.
+-- of Push server 2.0 or 0, 1 if its processes run beside, most connections of a channel or 0, publish
+-- command, bus channel; then of each receiver: its 17 bytes, its counted connections or -1 if nobody
+-- listens, how many of them are new.
 local base, member = ARGV[1], ARGV[2]
 local lives, ttl, most = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[6])
 local own = base .. 'vestnik:online:' .. member
@@ -27,10 +27,10 @@ local function close_one_of(receiver, counted, came)
   if counted > largest then where = member end
   for _ = 1, math.min(came, total - most) do
     local notice = receiver .. where
-    redis.call('PUBLISH', ARGV[7], '\170\6' .. string.char(#notice) .. notice)
+    redis.call(ARGV[7], ARGV[8], '\170\6' .. string.char(#notice) .. notice)
   end
 end
-for i = 8, #ARGV, 3 do
+for i = 9, #ARGV, 3 do
   local receiver, counted, came = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   local key = key_of_original(receiver)
   if counted >= 0 then

@@ -199,7 +199,8 @@ impl Inner {
         for changes in changes.chunks(TOGETHER) {
             let mut command = self.script(&list.reader.scripts.roster);
             command.arg(&list.member).arg(LIVES_S).arg(if is_own { 0 } else { ORIGINAL_S });
-            command.arg(u8::from(list.is_beside_originals)).arg(most).arg(self.bus());
+            command.arg(u8::from(list.is_beside_originals)).arg(most);
+            command.arg(list.reader.bus.command()).arg(self.bus());
             for Change { receiver, counted, came } in changes {
                 command.arg(&receiver.to_bytes()[..]).arg(counted.map_or(-1, i64::from)).arg(*came);
             }

@@ -1,5 +1,8 @@
 //! What only this engine promises, against real servers that the tests start, pause and end.
 
+mod cluster;
+mod server;
+
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
@@ -9,111 +12,8 @@ use vestnik_core::metric::Metric;
 use super::super::contract::{Bench, bodies, draft, private, public, wait};
 use super::super::{Engine, batch_of};
 use super::*;
-
-/// A real server of its own port and folder; ends with the test.
-pub(in super::super) struct Server {
-    child: Child,
-    pub(in super::super) port: u16,
-    folder: tempfile::TempDir,
-    more: Vec<String>,
-}
-
-pub(in super::super) fn free_port() -> u16 {
-    // A node of a cluster listens at this port plus 10,000 too.
-    const HIGHEST: u16 = u16::MAX - 10_000;
-    for _ in 0..1000 {
-        // Released at once; a server of a test takes it within milliseconds.
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        if port <= HIGHEST {
-            return port;
-        }
-    }
-    panic!("the system gives no port up to {HIGHEST}");
-}
-
-impl Server {
-    pub(in super::super) fn start(more: &[&str]) -> Self {
-        let more: Vec<String> = more.iter().map(|&it| it.to_owned()).collect();
-        for _ in 0..20 {
-            let folder = tempfile::tempdir().unwrap();
-            let port = free_port();
-            let child = Self::spawn(port, &folder, &more);
-            let mut server = Self { child, port, folder, more: more.clone() };
-            // Somebody else may have taken the port, or the one above it, meanwhile.
-            if server.comes_up() {
-                return server;
-            }
-        }
-        panic!("redis-server does not come up");
-    }
-
-    fn spawn(port: u16, folder: &tempfile::TempDir, more: &[String]) -> Child {
-        Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-            .arg("--dir")
-            .arg(folder.path())
-            .args(more)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed: ./test installs it")
-    }
-
-    /// Whether it answers; `false`: it has ended.
-    fn comes_up(&mut self) -> bool {
-        for _ in 0..6000 {
-            // First: a foreign server at the same port would answer too.
-            if self.child.try_wait().unwrap().is_some() {
-                return false;
-            }
-            if self.ask(&["PING"]).is_ok() {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        false
-    }
-
-    pub(in super::super) fn ask(&self, words: &[&str]) -> Result<::redis::Value, RedisError> {
-        let client = ::redis::Client::open(format!("redis://127.0.0.1:{}", self.port))?;
-        let mut connection = client.get_connection_with_timeout(Duration::from_secs(5))?;
-        let mut command = ::redis::cmd(words[0]);
-        command.arg(&words[1..]);
-        command.query(&mut connection)
-    }
-
-    fn number(&self, words: &[&str]) -> i64 {
-        ::redis::from_redis_value(self.ask(words).unwrap()).unwrap()
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn start_again(&mut self) {
-        self.child = Self::spawn(self.port, &self.folder, &self.more);
-        assert!(self.comes_up(), "it was there before");
-    }
-
-    fn signal(&self, name: &str) {
-        let done = Command::new("kill").args([name, &self.child.id().to_string()]).status();
-        assert!(done.unwrap().success());
-    }
-
-    pub(in super::super) fn options(&self, layout: Layout) -> RedisOptions {
-        let address = Address::Tcp("127.0.0.1".to_owned(), self.port);
-        RedisOptions { access: access(Topology::Standalone(address)), layout }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may be gone already, which is what is wanted.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use server::free_port;
+pub(in super::super) use server::{Program, Server};
 
 pub(in super::super) fn own() -> Layout {
     Layout::Own("test".to_owned())
@@ -161,55 +61,135 @@ fn connected(bench: &Bench) {
 
 #[test]
 fn q_154_q_163_keys_values_and_times_are_those_of_the_originals() {
-    let server = Server::start(&[]);
-    let bench = Bench::redis(limits(), server.options(Layout::PushServer));
-    let id = bench.say(&[private(1), public(2)], "{\"a\":1}", 60);
-    let hex = |value: &[u8]| vestnik_core::receiver::hex(value);
-    let client = ::redis::Client::open(format!("redis://127.0.0.1:{}", server.port)).unwrap();
-    let mut connection = client.get_connection().unwrap();
-    let key = [&b"message:"[..], &id.to_packed()].concat();
-    let value: Vec<u8> = ::redis::cmd("GET").arg(&key).query(&mut connection).unwrap();
-    let created = u32::try_from(bench.clock.unix_s()).unwrap().to_le_bytes();
-    let expected = format!("0a0d{id}12077b2261223a317d183c25{}", hex(&created));
-    assert!(hex(&value).starts_with(&expected), "{}", hex(&value));
-    let seconds: i64 = ::redis::cmd("TTL").arg(&key).query(&mut connection).unwrap();
-    assert!((50..=60).contains(&seconds));
-    for index in [[&b"channel:messages:"[..], &[1; 16]], [&b"pubchannel:messages:"[..], &[2; 16]]] {
-        let index = index.concat();
-        let members: Vec<Vec<u8>> =
-            ::redis::cmd("ZRANGE").arg(&index).arg(0).arg(-1).query(&mut connection).unwrap();
-        assert_eq!(members, [id.to_packed().to_vec()]);
-        let seconds: i64 = ::redis::cmd("TTL").arg(&index).query(&mut connection).unwrap();
-        assert!(seconds > 86_000);
-    }
-    assert_eq!(server.number(&["GET", "server:messagecounter"]), 1);
-    assert_eq!(server.number(&["GET", "server:startdate"]).to_string(), id.epoch().to_string());
+    for program in Program::all() {
+        let server = Server::of(&program, &[]);
+        let bench = Bench::redis(limits(), server.options(Layout::PushServer));
+        let id = bench.say(&[private(1), public(2)], "{\"a\":1}", 60);
+        let hex = |value: &[u8]| vestnik_core::receiver::hex(value);
+        let client = ::redis::Client::open(format!("redis://127.0.0.1:{}", server.port)).unwrap();
+        let mut connection = client.get_connection().unwrap();
+        let key = [&b"message:"[..], &id.to_packed()].concat();
+        let value: Vec<u8> = ::redis::cmd("GET").arg(&key).query(&mut connection).unwrap();
+        let created = u32::try_from(bench.clock.unix_s()).unwrap().to_le_bytes();
+        let expected = format!("0a0d{id}12077b2261223a317d183c25{}", hex(&created));
+        assert!(hex(&value).starts_with(&expected), "{}", hex(&value));
+        let seconds: i64 = ::redis::cmd("TTL").arg(&key).query(&mut connection).unwrap();
+        assert!((50..=60).contains(&seconds));
+        for index in
+            [[&b"channel:messages:"[..], &[1; 16]], [&b"pubchannel:messages:"[..], &[2; 16]]]
+        {
+            let index = index.concat();
+            let members: Vec<Vec<u8>> =
+                ::redis::cmd("ZRANGE").arg(&index).arg(0).arg(-1).query(&mut connection).unwrap();
+            assert_eq!(members, [id.to_packed().to_vec()]);
+            let seconds: i64 = ::redis::cmd("TTL").arg(&index).query(&mut connection).unwrap();
+            assert!(seconds > 86_000);
+        }
+        assert_eq!(server.number(&["GET", "server:messagecounter"]), 1);
+        assert_eq!(server.number(&["GET", "server:startdate"]).to_string(), id.epoch().to_string());
 
-    // A process of the originals stores and announces (the bytes of queue-server.md §8.1).
-    let packed = [0x17, 0x95, 0x48, 0x73, 0x20, 0, 0, 0, 0, 0, 0, 0, 7];
-    let mut stored = vec![0x0a, 0x0d];
-    stored.extend(packed);
-    stored.extend([0x12, 1, b'7', 0x18, 60, 0x25, 0xff, 0xff, 0xff, 0x7f, 0x2a, 2, 8, 2]);
-    let key = [&b"message:"[..], &packed].concat();
-    let _: () = ::redis::cmd("SETEX").arg(key).arg(60).arg(&stored).query(&mut connection).unwrap();
-    let index = [&b"channel:messages:"[..], &[1; 16]].concat();
-    let _: () =
-        ::redis::cmd("ZADD").arg(index).arg(0).arg(&packed[..]).query(&mut connection).unwrap();
-    let replay = bench.replay(&[private(1)], MessageId::ZERO);
-    assert_eq!(bodies(&replay.envelopes), ["7", "{\"a\":1}"]);
+        // A process of the originals stores and announces (the bytes of queue-server.md §8.1).
+        let packed = [0x17, 0x95, 0x48, 0x73, 0x20, 0, 0, 0, 0, 0, 0, 0, 7];
+        let mut stored = vec![0x0a, 0x0d];
+        stored.extend(packed);
+        stored.extend([0x12, 1, b'7', 0x18, 60, 0x25, 0xff, 0xff, 0xff, 0x7f, 0x2a, 2, 8, 2]);
+        let key = [&b"message:"[..], &packed].concat();
+        let _: () =
+            ::redis::cmd("SETEX").arg(key).arg(60).arg(&stored).query(&mut connection).unwrap();
+        let index = [&b"channel:messages:"[..], &[1; 16]].concat();
+        let _: () =
+            ::redis::cmd("ZADD").arg(index).arg(0).arg(&packed[..]).query(&mut connection).unwrap();
+        let replay = bench.replay(&[private(1)], MessageId::ZERO);
+        assert_eq!(bodies(&replay.envelopes), ["7", "{\"a\":1}"]);
+    }
 }
 
 #[test]
 fn q_156_q_160_announcements_cross_between_nodes_once_each() {
-    let server = Server::start(&[]);
-    for layout in [Layout::PushServer, own()] {
-        let [one, two] = [(); 2].map(|()| Bench::redis(limits(), server.options(layout.clone())));
+    for program in Program::all() {
+        let server = Server::of(&program, &[]);
+        for layout in [Layout::PushServer, own()] {
+            let [one, two] =
+                [(); 2].map(|()| Bench::redis(limits(), server.options(layout.clone())));
+            connected(&two);
+            one.say(&[private(1)], "stored", 60);
+            one.say(&[private(1)], "volatile", 0);
+            two.say(&[private(1)], "back", 60);
+            assert_eq!(hear(&one, 3), ["stored", "volatile", "back"], "own ones are not repeated");
+            assert_eq!(hear(&two, 3), ["stored", "volatile", "back"]);
+        }
+    }
+}
+
+#[test]
+fn q_176_two_nodes_that_publish_at_once_announce_in_the_order_of_ids() {
+    for program in Program::all() {
+        let server = Server::of(&program, &[]);
+        for layout in [Layout::PushServer, own()] {
+            let [one, two] =
+                [(); 2].map(|()| Bench::redis(limits(), server.options(layout.clone())));
+            connected(&one);
+            connected(&two);
+            std::thread::scope(|scope| {
+                for bench in [&one, &two] {
+                    scope.spawn(move || {
+                        for n in 0..300 {
+                            bench.say(&[private(1)], &n.to_string(), 60);
+                        }
+                    });
+                }
+            });
+            let stored = bodies(&one.replay(&[private(1)], MessageId::ZERO).envelopes);
+            for bench in [&one, &two] {
+                assert_eq!(hear(bench, 600), stored);
+                assert_eq!(bench.count(Metric::RedisFailures), 0, "nothing was missing");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_announcement_that_did_not_come_is_noticed_by_the_next_one_and_read() {
+    for program in Program::all() {
+        let server = Server::of(&program, &[]);
+        let [one, two] = [(); 2].map(|()| Bench::redis(limits(), server.options(own())));
         connected(&two);
-        one.say(&[private(1)], "stored", 60);
-        one.say(&[private(1)], "volatile", 0);
-        two.say(&[private(1)], "back", 60);
-        assert_eq!(hear(&one, 3), ["stored", "volatile", "back"], "own ones are not repeated");
-        assert_eq!(hear(&two, 3), ["stored", "volatile", "back"]);
+        one.say(&[private(1)], "before", 60);
+        hear(&two, 1);
+        // Numbered and stored, not announced.
+        let client = ::redis::Client::open(format!("redis://127.0.0.1:{}", server.port)).unwrap();
+        let mut connection = client.get_connection().unwrap();
+        let lost = MessageId::new(two.engine.last_id().epoch(), 2).to_packed();
+        let (head, tail) = record::message_parts(&draft(&[private(1)], "lost", 60));
+        let created = [&[0x25][..], &0x7fff_ffff_u32.to_le_bytes()].concat();
+        let value = [&[0x0a, 0x0d][..], &lost, &head, &created, &tail].concat();
+        let key = [&b"{test}:message:"[..], &lost].concat();
+        let index = [&b"{test}:channel:messages:"[..], &[1; 16]].concat();
+        let _: () = ::redis::pipe()
+            .cmd("SETEX")
+            .arg(key)
+            .arg(60)
+            .arg(value)
+            .ignore()
+            .cmd("ZADD")
+            .arg(index)
+            .arg(0)
+            .arg(&lost[..])
+            .ignore()
+            .cmd("INCRBY")
+            .arg("{test}:server:messagecounter")
+            .arg(5)
+            .ignore()
+            .query(&mut connection)
+            .unwrap();
+        one.say(&[private(1)], "after", 60);
+        assert_eq!(hear(&two, 2), ["lost", "after"]);
+        until("it has looked", || two.count(Metric::RedisFailures) == 1);
+        for n in 0..20 {
+            one.say(&[private(n % 9 + 1)], "more", 60);
+        }
+        assert_eq!(hear(&two, 20).len(), 20);
+        assert_eq!(two.count(Metric::RedisFailures), 1, "a hole that stays is looked at once");
     }
 }
 
@@ -237,72 +217,90 @@ fn q_155_q_157_q_160_an_announcement_of_an_original_is_delivered_and_rubbish_is_
 
 #[test]
 fn w_014_q_180_a_lost_counter_begins_a_new_epoch() {
-    let mut server = Server::start(&[]);
-    let bench = Bench::redis(limits(), server.options(own()));
-    let before = bench.say(&[private(1)], "before", 60);
-    server.kill();
-    server.start_again();
-    let after = bench.say(&[private(1)], "after", 60);
-    assert!(after > before && after.epoch() > before.epoch(), "{before} {after}");
-    let replay = bench.replay(&[private(1)], before);
-    assert_eq!((bodies(&replay.envelopes), replay.gap), (vec!["after".to_owned()], true));
+    for program in Program::all() {
+        let mut server = Server::of(&program, &[]);
+        let bench = Bench::redis(limits(), server.options(own()));
+        let before = bench.say(&[private(1)], "before", 60);
+        server.kill();
+        server.start_again();
+        let after = bench.say(&[private(1)], "after", 60);
+        assert!(after > before && after.epoch() > before.epoch(), "{before} {after}");
+        let replay = bench.replay(&[private(1)], before);
+        assert_eq!((bodies(&replay.envelopes), replay.gap), (vec!["after".to_owned()], true));
+    }
 }
 
 #[test]
 fn q_189_what_waits_while_redis_is_paused_is_published_once_and_others_miss_nothing() {
-    let server = Server::start(&[]);
-    let [one, two] = [(); 2].map(|()| Bench::redis(limits(), server.options(own())));
-    connected(&two);
-    one.say(&[private(1)], "0", 60);
-    hear(&one, 1);
-    server.signal("-STOP");
-    let tickets: Vec<_> = (1..=20)
-        .map(|n| one.engine.submit(batch_of(draft(&[private(1)], &n.to_string(), 60))).unwrap())
-        .collect();
-    until("the pause is noticed", || one.count(Metric::RedisFailures) > 0);
-    server.signal("-CONT");
-    for ticket in tickets {
-        wait(ticket).unwrap();
+    for program in Program::all() {
+        let server = Server::of(&program, &[]);
+        let [one, two] = [(); 2].map(|()| Bench::redis(limits(), server.options(own())));
+        connected(&two);
+        one.say(&[private(1)], "0", 60);
+        hear(&one, 1);
+        server.signal("-STOP");
+        let tickets: Vec<_> = (1..=20)
+            .map(|n| one.engine.submit(batch_of(draft(&[private(1)], &n.to_string(), 60))).unwrap())
+            .collect();
+        until("the pause is noticed", || one.count(Metric::RedisFailures) > 0);
+        server.signal("-CONT");
+        for ticket in tickets {
+            wait(ticket).unwrap();
+        }
+        let expected: Vec<String> = (1..=20).map(|n| n.to_string()).collect();
+        assert_eq!(hear(&one, 20), expected);
+        let all: Vec<String> = (0..=20).map(|n| n.to_string()).collect();
+        assert_eq!(hear(&two, 21), all);
+        let replay = one.replay(&[private(1)], MessageId::ZERO);
+        assert_eq!(bodies(&replay.envelopes), all, "stored once each");
     }
-    let expected: Vec<String> = (1..=20).map(|n| n.to_string()).collect();
-    assert_eq!(hear(&one, 20), expected);
-    let all: Vec<String> = (0..=20).map(|n| n.to_string()).collect();
-    assert_eq!(hear(&two, 21), all);
-    let replay = one.replay(&[private(1)], MessageId::ZERO);
-    assert_eq!(bodies(&replay.envelopes), all, "stored once each");
 }
 
 #[test]
 fn q_189_a_server_that_is_full_refuses_and_serves_again_with_room() {
-    let server = Server::start(&["--maxmemory-policy", "noeviction"]);
-    let bench = Bench::redis(limits(), server.options(own()));
-    bench.say(&[private(1)], "fits", 60);
-    server.ask(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
-    let refused = bench.publish(vec![draft(&[private(1)], "does not", 60)]);
-    let Err(EngineError::Store(text)) = refused else { panic!("{refused:?}") };
-    assert!(text.contains("OOM"), "{text}");
-    assert_eq!(bench.count(Metric::NotStored), 1);
-    server.ask(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
-    bench.say(&[private(1)], "fits again", 60);
-    let kept = bench.replay(&[private(1)], MessageId::ZERO);
-    assert_eq!(bodies(&kept.envelopes), ["fits", "fits again"]);
+    for program in Program::all() {
+        let server = Server::of(&program, &["--maxmemory-policy", "noeviction"]);
+        let bench = Bench::redis(limits(), server.options(own()));
+        bench.say(&[private(1)], "fits", 60);
+        server.ask(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+        let refused = bench.publish(vec![draft(&[private(1)], "does not", 60)]);
+        let Err(EngineError::Store(text)) = refused else { panic!("{refused:?}") };
+        assert!(text.contains("OOM"), "{text}");
+        assert_eq!(bench.count(Metric::NotStored), 1);
+        server.ask(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
+        bench.say(&[private(1)], "fits again", 60);
+        let kept = bench.replay(&[private(1)], MessageId::ZERO);
+        assert_eq!(bodies(&kept.envelopes), ["fits", "fits again"]);
+    }
 }
 
 #[test]
 fn w_036_users_passwords_databases_and_sockets_are_used() {
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("redis.sock");
-    let server = Server::start(&["--unixsocket", socket.to_str().unwrap()]);
-    let rule = ["ACL", "SETUSER", "push", "on", ">secret", "~{test}:*", "&{test}:*", "+@all"];
-    server.ask(&rule).unwrap();
-    let mut options = server.options(own());
-    options.access.topology = Topology::Standalone(Address::Unix(socket));
-    options.access.username = Some("push".to_owned());
-    options.access.password = Some(vestnik_core::Secret::new("secret".to_owned()));
-    options.access.database = 3;
-    let bench = Bench::redis(limits(), options);
-    bench.say(&[private(1)], "x", 60);
-    assert_eq!(server.number(&["DBSIZE"]), 0, "nothing in database 0");
+    for program in Program::all() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("redis.sock");
+        let server = Server::of(&program, &["--unixsocket", socket.to_str().unwrap()]);
+        let rule = [
+            "ACL",
+            "SETUSER",
+            "push",
+            "on",
+            ">secret",
+            "~{test}:*",
+            "resetchannels",
+            "&{test}:*",
+            "+@all",
+        ];
+        server.ask(&rule).unwrap();
+        let mut options = server.options(own());
+        options.access.topology = Topology::Standalone(Address::Unix(socket));
+        options.access.username = Some("push".to_owned());
+        options.access.password = Some(vestnik_core::Secret::new("secret".to_owned()));
+        options.access.database = 3;
+        let bench = Bench::redis(limits(), options);
+        bench.say(&[private(1)], "x", 60);
+        assert_eq!(server.number(&["DBSIZE"]), 0, "nothing in database 0");
+    }
 }
 
 /// A certificate for 127.0.0.1 that is its own authority, and its key, as files of a folder.
@@ -371,43 +369,45 @@ fn w_036_an_encrypted_server_with_users_and_a_database_is_used_and_a_foreign_one
 
 #[test]
 fn q_161_a_storm_of_connections_is_few_calls_and_ends_with_the_truth() {
-    let server = Server::start(&[]);
-    let bench = Bench::redis(limits(), server.options(own()));
-    connected(&bench);
-    let lists = || match server.ask(&["KEYS", "{test}:vestnik:online:*"]).unwrap() {
-        ::redis::Value::Array(keys) => keys,
-        other => panic!("{other:?}"),
-    };
-    until("a list is begun", || lists().len() == 1);
-    let key: String = ::redis::from_redis_value(lists().remove(0)).unwrap();
-    // What every bench listens to, and the name of the node.
-    until("it is complete", || server.number(&["HLEN", &key]) == 19);
-    let calls = || {
-        let info = server.ask(&["INFO", "commandstats"]).unwrap();
-        let info: String = ::redis::from_redis_value(info).unwrap();
-        let calls = info.split("cmdstat_evalsha:calls=").nth(1).unwrap();
-        calls.split(',').next().unwrap().parse::<u64>().unwrap()
-    };
-    let before = calls();
-    let shard = bench.announcer.shards().next().unwrap();
-    let channel = |number: u32| {
-        let mut bytes = [7; 16];
-        bytes[..4].copy_from_slice(&number.to_be_bytes());
-        Receiver::Private(ChannelId::from_bytes(bytes))
-    };
-    for round in 0..5 {
-        for number in 0..4000 {
-            bench.announcer.listen(shard, channel(number));
-            if round < 4 || number % 2 == 0 {
-                bench.announcer.leave(shard, channel(number), 0);
+    for program in Program::all() {
+        let server = Server::of(&program, &[]);
+        let bench = Bench::redis(limits(), server.options(own()));
+        connected(&bench);
+        let lists = || match server.ask(&["KEYS", "{test}:vestnik:online:*"]).unwrap() {
+            ::redis::Value::Array(keys) => keys,
+            other => panic!("{other:?}"),
+        };
+        until("a list is begun", || lists().len() == 1);
+        let key: String = ::redis::from_redis_value(lists().remove(0)).unwrap();
+        // What every bench listens to, and the name of the node.
+        until("it is complete", || server.number(&["HLEN", &key]) == 19);
+        let calls = || {
+            let info = server.ask(&["INFO", "commandstats"]).unwrap();
+            let info: String = ::redis::from_redis_value(info).unwrap();
+            let calls = info.split("cmdstat_evalsha:calls=").nth(1).unwrap();
+            calls.split(',').next().unwrap().parse::<u64>().unwrap()
+        };
+        let before = calls();
+        let shard = bench.announcer.shards().next().unwrap();
+        let channel = |number: u32| {
+            let mut bytes = [7; 16];
+            bytes[..4].copy_from_slice(&number.to_be_bytes());
+            Receiver::Private(ChannelId::from_bytes(bytes))
+        };
+        for round in 0..5 {
+            for number in 0..4000 {
+                bench.announcer.listen(shard, channel(number));
+                if round < 4 || number % 2 == 0 {
+                    bench.announcer.leave(shard, channel(number), 0);
+                }
             }
         }
+        until("half of them is there", || server.number(&["HLEN", &key]) == 19 + 2000);
+        let calls = calls() - before;
+        assert!(calls < 20_000 / 20, "20,000 connections, {calls} calls");
+        bench.engine.close();
+        assert_eq!(server.number(&["EXISTS", &key]), 0, "nobody is left who might come back");
     }
-    until("half of them is there", || server.number(&["HLEN", &key]) == 19 + 2000);
-    let calls = calls() - before;
-    assert!(calls < 20_000 / 20, "20,000 connections, {calls} calls");
-    bench.engine.close();
-    assert_eq!(server.number(&["EXISTS", &key]), 0, "nobody is left who might come back");
 }
 
 #[test]
@@ -435,27 +435,29 @@ fn q_155_q_160_an_announcement_is_to_the_byte_what_the_originals_expect() {
 
 #[test]
 fn w_012_an_index_sheds_what_expired_and_keeps_the_newest() {
-    let server = Server::start(&[]);
-    let bench = Bench::redis(limits(), server.options(own()));
-    for n in 0..10 {
-        bench.say(&[private(1)], &n.to_string(), 1);
+    for program in Program::all() {
+        let server = Server::of(&program, &[]);
+        let bench = Bench::redis(limits(), server.options(own()));
+        for n in 0..10 {
+            bench.say(&[private(1)], &n.to_string(), 1);
+        }
+        let index = |id: ChannelId| [&b"{test}:channel:messages:"[..], id.as_bytes()].concat();
+        let client = ::redis::Client::open(format!("redis://127.0.0.1:{}", server.port)).unwrap();
+        let mut connection = client.get_connection().unwrap();
+        let mut length = || -> i64 {
+            let index = index(ChannelId::from_bytes([1; 16]));
+            ::redis::cmd("ZCARD").arg(index).query(&mut connection).unwrap()
+        };
+        assert_eq!(length(), 10);
+        until("they expire", || {
+            bench.say(&[private(2)], "tick", 0);
+            server.number(&["DBSIZE"]) <= 8
+        });
+        for _ in 0..5 {
+            bench.say(&[private(1)], "new", 60);
+        }
+        assert_eq!(length(), 5);
     }
-    let index = |id: ChannelId| [&b"{test}:channel:messages:"[..], id.as_bytes()].concat();
-    let client = ::redis::Client::open(format!("redis://127.0.0.1:{}", server.port)).unwrap();
-    let mut connection = client.get_connection().unwrap();
-    let mut length = || -> i64 {
-        let index = index(ChannelId::from_bytes([1; 16]));
-        ::redis::cmd("ZCARD").arg(index).query(&mut connection).unwrap()
-    };
-    assert_eq!(length(), 10);
-    until("they expire", || {
-        bench.say(&[private(2)], "tick", 0);
-        server.number(&["DBSIZE"]) <= 8
-    });
-    for _ in 0..5 {
-        bench.say(&[private(1)], "new", 60);
-    }
-    assert_eq!(length(), 5);
 }
 
 /// A group of a master, a replica and three sentinels.
@@ -541,70 +543,6 @@ fn q_189_a_fail_over_of_sentinel_loses_and_doubles_nothing_that_was_acknowledged
     let all: Vec<String> = (0..40).map(|n| n.to_string()).collect();
     assert_eq!(hear(&one, 40), all);
     assert_eq!(hear(&two, 40), all);
-    assert_eq!(bodies(&two.replay(&[private(1)], MessageId::ZERO).envelopes), all);
-}
-
-#[test]
-fn a_cluster_of_three_masters_serves_while_its_slot_moves() {
-    let masters: Vec<Server> =
-        (0..3).map(|_| Server::start(&["--cluster-enabled", "yes"])).collect();
-    let names: Vec<String> = masters.iter().map(|it| format!("127.0.0.1:{}", it.port)).collect();
-    let made = Command::new("redis-cli")
-        .args(["--cluster", "create"])
-        .args(&names)
-        .args(["--cluster-yes"])
-        .stdout(Stdio::null())
-        .status();
-    assert!(made.unwrap().success());
-    let seeds = masters.iter().map(|it| Address::Tcp("127.0.0.1".into(), it.port)).collect();
-    let options = RedisOptions { access: access(Topology::Cluster(seeds)), layout: own() };
-    let [one, two] = [(); 2].map(|()| Bench::redis(limits(), options.clone()));
-    connected(&two);
-    for n in 0..20 {
-        one.say(&[private(1)], &n.to_string(), 600);
-    }
-    let slot = masters[0].number(&["CLUSTER", "KEYSLOT", "{test}:"]);
-    let id = |at: usize| -> String {
-        ::redis::from_redis_value(masters[at].ask(&["CLUSTER", "MYID"]).unwrap()).unwrap()
-    };
-    let keys = |at: usize| masters[at].number(&["DBSIZE"]);
-    let from = (0..3).find(|&at| keys(at) > 0).unwrap();
-    let to = (from + 1) % 3;
-    let slot = slot.to_string();
-    masters[to].ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(from)]).unwrap();
-    masters[from].ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(to)]).unwrap();
-    std::thread::scope(|scope| {
-        let publisher = scope.spawn(|| {
-            for n in 20..60 {
-                one.say(&[private(1)], &n.to_string(), 600);
-            }
-        });
-        let client =
-            ::redis::Client::open(format!("redis://127.0.0.1:{}", masters[from].port)).unwrap();
-        let mut connection = client.get_connection().unwrap();
-        until("all keys have moved", || {
-            let keys: Vec<Vec<u8>> = ::redis::cmd("CLUSTER")
-                .arg("GETKEYSINSLOT")
-                .arg(&slot)
-                .arg(100)
-                .query(&mut connection)
-                .unwrap();
-            if keys.is_empty() {
-                return true;
-            }
-            let mut migrate = ::redis::cmd("MIGRATE");
-            migrate.arg("127.0.0.1").arg(masters[to].port).arg("").arg(0).arg(5000).arg("KEYS");
-            let _: ::redis::Value = migrate.arg(keys).query(&mut connection).unwrap();
-            false
-        });
-        for master in &masters {
-            master.ask(&["CLUSTER", "SETSLOT", &slot, "NODE", &id(to)]).unwrap();
-        }
-        publisher.join().unwrap();
-    });
-    let all: Vec<String> = (0..60).map(|n| n.to_string()).collect();
-    assert_eq!(hear(&one, 60), all);
-    assert_eq!(hear(&two, 60), all);
     assert_eq!(bodies(&two.replay(&[private(1)], MessageId::ZERO).envelopes), all);
 }
 
