@@ -5,6 +5,7 @@
 //! write, so a quiet shard delivers at once and a busy one in batches; no timer decides it.
 
 use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
@@ -43,6 +44,9 @@ pub(crate) struct State {
     pub(crate) readable: Vec<SubscriberKey>,
     /// Polls on other shards that asked for what gathered here and have no answer yet.
     pub(crate) adopters: Vec<(Place, Adopter)>,
+    /// Questions of WebSocket connections that wait for other nodes, in their order; there while a task asks
+    /// for that connection.
+    pub(crate) questions: HashMap<SubscriberKey, VecDeque<Vec<Receiver>>>,
 }
 
 /// One thread of the server.
@@ -87,6 +91,7 @@ impl Shard {
             write_buffer: Vec::with_capacity(READ_BUFFER),
             readable: Vec::new(),
             adopters: Vec::new(),
+            questions: HashMap::new(),
         };
         let shard = Self {
             shared,

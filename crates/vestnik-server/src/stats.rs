@@ -60,7 +60,17 @@ impl Shard {
         encode_channel_stats(channels, online)
     }
 
-    /// The same, if this node knows it without asking others.
+    /// The answers to several questions, found out together.
+    pub(crate) async fn channel_stats_of_each(&self, asked: &[Vec<Receiver>]) -> Vec<Bytes> {
+        let mut online = self.shared.hub.who_is_online(&asked.concat()).await;
+        let answer = |channels: &Vec<Receiver>| {
+            let rest = online.split_off(channels.len());
+            encode_channel_stats(channels, std::mem::replace(&mut online, rest))
+        };
+        asked.iter().map(answer).collect()
+    }
+
+    /// The answer to one question, if this node knows it without asking others.
     pub(crate) fn channel_stats_here(&self, channels: &[Receiver]) -> Option<Bytes> {
         let online = self.shared.hub.who_is_online_here(channels)?;
         Some(encode_channel_stats(channels, online))

@@ -29,6 +29,8 @@ use crate::transport::{CloseReason, Connection};
 
 /// A connection that was told to close is dropped after this many seconds (README D10).
 pub(crate) const CLOSING_S: u64 = 10;
+/// Questions of one connection that may wait for other nodes.
+const QUESTIONS_MAX: usize = 64;
 /// One write takes at most about this many bytes, and one protobuf batch (README D9).
 const WRITE_MAX: usize = 64 * 1024;
 /// Reads from one connection before others get their turn.
@@ -785,10 +787,9 @@ impl Shard {
                     }
                 }
                 Request::ChannelStats(channels) => {
-                    if let Some(answer) = self.channel_stats_here(&channels) {
-                        state.subscribers.send(key, codec::frame(Opcode::Binary, &[&answer]));
-                    } else {
-                        self.answer_channel_stats(key, channels);
+                    if !self.answer_channel_stats(state, key, channels) {
+                        self.close_with(state, key, 1013, "try again later");
+                        return Ok(());
                     }
                 }
                 Request::ServerStats => return Err(RequestError::CommandNotAllowed),
@@ -797,16 +798,48 @@ impl Shard {
         Ok(())
     }
 
-    /// Asks the other nodes who is online, and answers then. Not in order with what was sent meanwhile;
-    /// answers to several questions name their channels.
-    fn answer_channel_stats(self: &Rc<Self>, key: SubscriberKey, channels: Vec<Receiver>) {
+    /// Says who is online: at once if this node knows it, else when the others were asked; behind the answers
+    /// to earlier questions of the connection, but not in order with messages. `false`: too many wait.
+    fn answer_channel_stats(
+        self: &Rc<Self>,
+        state: &mut State,
+        key: SubscriberKey,
+        channels: Vec<Receiver>,
+    ) -> bool {
+        if let Some(waiting) = state.questions.get_mut(&key) {
+            let is_room = waiting.len() < QUESTIONS_MAX;
+            if is_room {
+                waiting.push_back(channels);
+            }
+            return is_room;
+        }
+        if let Some(answer) = self.channel_stats_here(&channels) {
+            state.subscribers.send(key, codec::frame(Opcode::Binary, &[&answer]));
+            return true;
+        }
+        state.questions.insert(key, [channels].into());
         let shard = Rc::clone(self);
         self.spawn(async move {
-            let answer = shard.channel_stats(&channels).await;
-            let frame = codec::frame(Opcode::Binary, &[&answer]);
-            shard.state.borrow_mut().subscribers.send(key, frame);
-            shard.wake();
+            loop {
+                let asked: Vec<_> = {
+                    let questions = &mut shard.state.borrow_mut().questions;
+                    match questions.get_mut(&key) {
+                        Some(waiting) if !waiting.is_empty() => waiting.drain(..).collect(),
+                        _ => {
+                            questions.remove(&key);
+                            return;
+                        }
+                    }
+                };
+                let answers = shard.channel_stats_of_each(&asked).await;
+                let subscribers = &mut shard.state.borrow_mut().subscribers;
+                for answer in answers {
+                    subscribers.send(key, codec::frame(Opcode::Binary, &[&answer]));
+                }
+                shard.wake();
+            }
         });
+        true
     }
 
     /// Decodes and checks what a client asks; counts the requests.

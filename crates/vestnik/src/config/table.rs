@@ -156,10 +156,10 @@ settings! {
     "Largest body of a binary publish and of a site's JSON-RPC; not below `limits.max_payload`.",
     "README D18: PHP sends more than 1 MiB";
     "limits.connections_per_channel", Kind::Count(1, 1_000_000), "100",
-    "Connections of one private channel with a public id; one more closes the oldest.",
+    "Connections of one private channel with a public id, over all nodes with `redis.layout = \"own\"`; one more closes the oldest.",
     "queue-server.md §11, README D12";
     "limits.connections_per_user", Kind::Count(1, 1_000_000), "500",
-    "Connections of one user of generation 5; one more is closed after 3 s.",
+    "Connections of one user of generation 5 at this node; one more is closed after 3 s.",
     "json-rpc.md §11";
     "limits.messages_per_request", Kind::Count(1, 100_000), "100",
     "Messages in one binary request.",

@@ -29,6 +29,27 @@ fn hears_of(address: SocketAddr, pairs: &[Pair], is_online: bool) -> bool {
     asks.next_data().payload == stats_answer(&expected)
 }
 
+#[test]
+fn q_119_answers_about_channels_come_in_the_order_of_the_questions_whoever_must_be_asked() {
+    let redis = Redis::start();
+    let nodes = [(); 2].map(|()| redis.node("own"));
+    let [here, there, nowhere] = [1, 2, 3].map(Pair::new);
+    let _here = Subscriber::open(nodes[0].address(), &format!("CHANNEL_ID={}", here.signed()));
+    let _there = Subscriber::open(nodes[1].address(), &format!("CHANNEL_ID={}", there.signed()));
+    until("both are online", || {
+        [here, there].iter().all(|it| is_online(nodes[0].address(), it.private))
+    });
+    let list = format!("CHANNEL_ID={}&binaryMode=true", Pair::new(99).signed());
+    let mut asks = RawSocket::open(nodes[0].address(), &list);
+    // Of the first two Redis must be asked, of the third not.
+    let questions = [(nowhere, false), (there, true), (here, true)];
+    let asked = |n: usize| client_frame(0x82, &stats_request(&[questions[n % 3].0]));
+    asks.send((0..60).flat_map(asked).collect::<Vec<u8>>());
+    for n in 0..60 {
+        assert_eq!(asks.next_data().payload, stats_answer(&[questions[n % 3]]), "question {n}");
+    }
+}
+
 fn stat(address: SocketAddr) -> Vec<Value> {
     let answer = raw::get(address, "/server-stat/");
     assert_eq!(answer.status, 200);
