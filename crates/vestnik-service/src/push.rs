@@ -21,11 +21,15 @@ pub use record::Message;
 use crate::db::DatabaseError;
 use crate::option::{Key, OptionError, Options};
 use crate::php::{self, Escapes, Value};
-use crate::tenant::Tenant;
+use crate::tenant::{ServiceError, Tenant};
 use batch::Making;
 
 /// Users of one call.
 pub const USERS_MAX: usize = 10_000;
+/// Bytes of everything a notification brings; devices get 4096 of them.
+const CONTENT_BYTES_MAX: usize = 64 * 1024;
+/// The longest time a notification is worth sending, seconds: no service keeps one longer than four weeks.
+const EXPIRY_MAX_S: i64 = 28 * 86_400;
 /// A user who was active so lately is online, seconds.
 const ONLINE_S: u64 = 300;
 /// Seconds a notification is worth sending unless it says otherwise.
@@ -104,9 +108,12 @@ pub enum PushError {
     /// Option `push` is off.
     #[error("push notifications are off: option `push`")]
     Disabled,
-    /// It is for nobody, or for too many.
-    #[error("a notification needs 1 to {USERS_MAX} users above 0")]
+    /// It is for nobody.
+    #[error("a notification needs users above 0")]
     Recipient,
+    /// It is for too many, or says too much.
+    #[error("a notification is for at most {USERS_MAX} users and has at most 64 KiB")]
+    TooMuch,
     /// It says and does nothing.
     #[error("a notification is an object with `message`, `params`, `advanced_params` or `badge`")]
     Parameters,
@@ -116,6 +123,9 @@ pub enum PushError {
     /// The options cannot be read.
     #[error("the options could not be read")]
     Options(#[from] OptionError),
+    /// The tenant cannot be had.
+    #[error("the tenant could not be read")]
+    Tenant(#[from] ServiceError),
     /// The database failed.
     #[error("notifications could not be stored")]
     Database(#[from] DatabaseError),
@@ -128,9 +138,9 @@ impl PushError {
         match self {
             Self::Disabled => "PUSH_DISABLED",
             Self::Recipient => "RECIPIENT_FORMAT",
-            Self::Parameters => "EVENT_PUSH_PARAMETERS_FORMAT",
+            Self::Parameters | Self::TooMuch => "EVENT_PUSH_PARAMETERS_FORMAT",
             Self::Overloaded => "PUSH_OVERLOADED",
-            Self::Options(_) | Self::Database(_) => "SERVER_ERROR",
+            Self::Options(_) | Self::Tenant(_) | Self::Database(_) => "SERVER_ERROR",
         }
     }
 }
@@ -164,10 +174,13 @@ impl Tenant {
             }
         }
         let mut outgoing = Outgoing::default();
-        for notification in &merged {
+        for notification in &mut merged {
+            let mut known = HashSet::new();
+            notification.users.retain(|user| known.insert(*user));
+            notification.check()?;
             self.sort_out(notification, &options, &mut outgoing).await?;
         }
-        let batches = self.batches(&outgoing.sent, &options).await?;
+        let batches = self.batches(&outgoing.sent, &options);
         self.keep_push(&outgoing.deferred, &batches).await?;
         if !batches.is_empty() {
             self.service().wake_pushing();
@@ -190,8 +203,9 @@ impl Tenant {
         if user <= 0 {
             return Err(PushError::Recipient);
         }
-        self.remove_deferred(user, tag, is_sub_tag).await?;
-        let list = Value::Array(vec![(Value::Int(0), Value::text(tag))]);
+        let stored = self::tag(tag);
+        self.remove_deferred(user, stored, is_sub_tag).await?;
+        let list = Value::Array(vec![(Value::Int(0), Value::text(stored))]);
         let notification = Push {
             users: vec![user],
             advanced: vec![("notificationsToCancel".to_owned(), list)],
@@ -246,48 +260,42 @@ impl Tenant {
         options: &Options,
         outgoing: &mut Outgoing,
     ) -> Result<(), PushError> {
-        let mut known = HashSet::new();
-        let users: Vec<i64> =
-            notification.users.iter().copied().filter(|user| known.insert(*user)).collect();
-        let devices = self.devices(&users, notification.application()).await?;
-        let mut modes = self.modes(notification, &users, &devices, options).await?;
+        let mut devices: HashMap<i64, Vec<Device>> = HashMap::new();
+        for device in self.devices(&notification.users, notification.application()).await? {
+            devices.entry(device.user).or_default().push(device);
+        }
+        let reached: Vec<i64> =
+            notification.users.iter().copied().filter(|it| devices.contains_key(it)).collect();
+        let mut modes = self.modes(notification, &reached, options).await?;
         self.modes_by_hook(notification, &mut modes).await;
-        for (user, mode, told) in modes {
-            if mode == Mode::NotFound {
-                continue;
-            }
-            let badge = match notification.badge.filter(|badge| *badge >= 0) {
-                Some(badge) => Some(badge),
-                None => match told.badge {
-                    Some(badge) => Some(badge),
-                    None => self.counter_by_hook(user).await,
-                },
-            };
+        modes.retain(|(_, mode, _)| *mode != Mode::NotFound);
+        let own = notification.badge.filter(|badge| *badge >= 0);
+        let badges = match own {
+            Some(_) => HashMap::new(),
+            None => self.badges(modes.iter().map(|(user, _, told)| (*user, told.badge))).await,
+        };
+        for (user, mode, _) in modes {
+            let badge = own.or_else(|| badges.get(&user).copied());
             if mode == Mode::Deferred {
                 outgoing.deferred.push(notification.deferred(user));
             }
             let target = target(user, self.host_id());
             let message = notification.message(mode, badge, target);
-            let of_user = devices.iter().filter(|device| device.user == user).cloned();
-            outgoing.sent.push((user, message, of_user.collect()));
+            outgoing.sent.push((message, devices.remove(&user).unwrap_or_default()));
         }
         Ok(())
     }
 
-    /// The mode of each user, before the back end was asked.
+    /// The mode of each user who has a device, before the back end was asked.
     async fn modes(
         &self,
         notification: &Push,
-        users: &[i64],
-        devices: &[Device],
+        reached: &[i64],
         options: &Options,
     ) -> Result<Vec<(i64, Mode, Told)>, PushError> {
-        let reached: HashSet<i64> = devices.iter().map(|device| device.user).collect();
-        let reached: Vec<i64> =
-            users.iter().copied().filter(|user| reached.contains(user)).collect();
-        let inactive: HashSet<i64> = self.inactive_users(&reached).await?.into_iter().collect();
+        let inactive: HashSet<i64> = self.inactive_users(reached).await?.into_iter().collect();
         let online: HashSet<i64> = self
-            .seconds_since_activity(&reached)
+            .seconds_since_activity(reached)
             .await?
             .into_iter()
             .filter(|(_, ago_s)| *ago_s < ONLINE_S)
@@ -296,17 +304,18 @@ impl Tenant {
         let (filter, otherwise) = smart_filter(options);
         let names = [STATUS, filter, NOTIFICATIONS];
         let mut wishes: HashMap<(i64, String), String> = HashMap::new();
-        for (user, name, value) in self.user_options(&reached, &names).await? {
+        for (user, name, value) in self.user_options(reached, &names).await? {
             wishes.insert((user, name), value);
         }
         let wish = |user: i64, name: &str| wishes.get(&(user, name.to_owned()));
         let is_on = |user, name, otherwise| wish(user, name).map_or(otherwise, |it| it == "Y");
         let is_unwanted_kind = self.unwanted_kind(notification).await;
-        let told = self.told_by_hook(&reached).await;
+        let told = self.told_by_hook(reached).await;
+        let skipped: HashSet<i64> = notification.skip_users.iter().copied().collect();
         let mode = |user: i64| {
             let told = told.get(&user).copied().unwrap_or_default();
             let situation = Situation {
-                has_device: reached.contains(&user) && !inactive.contains(&user),
+                has_device: !inactive.contains(&user),
                 wants_push: is_on(user, STATUS, true),
                 is_mobile: told.is_mobile,
                 is_online: online.contains(&user),
@@ -315,7 +324,7 @@ impl Tenant {
                 is_idle: told.is_idle,
             };
             let is_unwanted = is_unwanted_kind(wish(user, NOTIFICATIONS).map(String::as_str));
-            let is_left_out = is_unwanted || notification.skip_users.contains(&user);
+            let is_left_out = is_unwanted || skipped.contains(&user);
             // Who has no device gets nothing, whatever is asked.
             let mode = match Mode::of(situation, notification.is_important) {
                 Mode::NotFound if !situation.has_device => Mode::NotFound,
@@ -323,52 +332,37 @@ impl Tenant {
             };
             (user, mode, told)
         };
-        Ok(users.iter().map(|user| mode(*user)).collect())
+        Ok(reached.iter().map(|user| mode(*user)).collect())
     }
 
-    /// Batches for messages of users with their devices: what is now or never apart from the rest.
-    async fn batches(
-        &self,
-        sent: &[(i64, Message, Vec<Device>)],
-        options: &Options,
-    ) -> Result<Vec<(String, u64)>, PushError> {
+    /// Batches for messages with their devices: what is now or never apart from the rest. Each comes with how
+    /// long it is worth sending.
+    fn batches(&self, sent: &[(Message, Vec<Device>)], options: &Options) -> Vec<(String, u64)> {
         let host = options.text(Key::ServerName);
         let making = Making {
             devices_max: usize::try_from(options.number(Key::PushMessagePerHit)).unwrap_or(0),
             host: if host.contains([';', '\r', '\n']) { "" } else { host },
             now_s: self.now_s(),
         };
+        // Messages that are worth sending for different times must not wait for each other's.
+        let mut lives: Vec<i64> = sent.iter().map(|(message, _)| message.life_s()).collect();
+        lives.sort_unstable();
+        lives.dedup();
         let mut batches = Vec::new();
-        for is_now_or_never in [true, false] {
-            let of_kind = || sent.iter().filter(|it| (it.1.life_s() == 0) == is_now_or_never);
-            let messages: Vec<(i64, Message)> =
-                of_kind().map(|(user, message, _)| (*user, message.clone())).collect();
-            let mut known = HashSet::new();
-            let devices: Vec<Device> = of_kind()
-                .flat_map(|(_, _, devices)| devices.iter())
-                .filter(|it| {
-                    known.insert((
-                        it.user,
-                        it.kind.clone(),
-                        it.token.clone(),
-                        it.voip_token.clone(),
-                    ))
-                })
-                .cloned()
-                .collect();
-            let life_s = messages.iter().map(|(_, message)| message.life_s()).max().unwrap_or(0);
+        for life_s in lives {
+            let of_life = sent.iter().filter(|(message, _)| message.life_s() == life_s);
             let life_s = u64::try_from(life_s).unwrap_or(0);
-            let made = making.batches(&messages, &devices, any_number);
+            let made = making.batches(of_life, any_number);
             batches.extend(made.into_iter().map(|batch| (batch, life_s)));
         }
-        Ok(batches)
+        batches
     }
 }
 
-/// What was decided: messages to send now with their devices, and rows to keep.
+/// What was decided: messages to send now, each with the devices it goes to, and rows to keep.
 #[derive(Default)]
 struct Outgoing {
-    sent: Vec<(i64, Message, Vec<Device>)>,
+    sent: Vec<(Message, Vec<Device>)>,
     deferred: Vec<queue::Deferred>,
 }
 
@@ -392,11 +386,14 @@ fn is_same(one: &Push, two: &Push) -> bool {
         return one.group == two.group;
     }
     let plain = |it: &Push| {
-        let mut plain = Push { users: Vec::new(), ..it.clone() };
-        plain.advanced.retain(|(name, _)| name != "extra");
-        plain
+        let advanced: Vec<(String, Value)> =
+            it.advanced.iter().filter(|(name, _)| name != "extra").cloned().collect();
+        let texts = [&it.module_id, &it.message, &it.title, &it.sound, &it.tag, &it.sub_tag];
+        let texts = texts.map(String::clone);
+        let rest = (it.kind.clone(), it.params.clone(), it.badge, it.application_id.clone());
+        (texts, rest, advanced, it.expiry_s, it.is_urgent, it.is_important)
     };
-    plain(one) == plain(two)
+    one.skip_users == two.skip_users && one.message == two.message && plain(one) == plain(two)
 }
 
 /// One decoding of the five entities, as pages of Bitrix store texts.
@@ -408,7 +405,9 @@ fn plain_text(text: &str) -> String {
 
 /// Text in one line.
 fn one_line(text: &str) -> String {
-    let text = text.replace("\r\n", " ").replace("\n\r", " ").replace(['\n', '\r'], " ");
+    // PostgreSQL stores no zero in a text, and nobody shows one.
+    let text = text.replace('\0', "").replace("\r\n", " ").replace("\n\r", " ");
+    let text = text.replace(['\n', '\r'], " ");
     text.trim().to_owned()
 }
 
@@ -431,14 +430,30 @@ impl Push {
     /// Whether it is for somebody and says something.
     pub(crate) fn check(&self) -> Result<(), PushError> {
         let users = &self.users;
-        if users.is_empty() || users.len() > USERS_MAX || users.iter().any(|user| *user <= 0) {
+        if users.is_empty() || users.iter().any(|user| *user <= 0) {
             return Err(PushError::Recipient);
+        }
+        if users.len() > USERS_MAX || self.content_bytes() > CONTENT_BYTES_MAX {
+            return Err(PushError::TooMuch);
         }
         let says = !self.message.is_empty()
             || self.params.is_some()
             || !self.advanced.is_empty()
             || self.badge.is_some();
         if says { Ok(()) } else { Err(PushError::Parameters) }
+    }
+
+    /// Bytes of what it brings to each device, at least.
+    fn content_bytes(&self) -> usize {
+        let texts = [&self.message, &self.title, &self.sound].map(|text| text.len());
+        let params = self.params.as_ref().map_or(0, |params| params.to_json().len());
+        let advanced = self.advanced.iter().map(|(name, it)| name.len() + it.to_json().len());
+        texts.iter().sum::<usize>() + params + advanced.sum::<usize>()
+    }
+
+    /// How long it is worth sending.
+    fn life_s(&self) -> i64 {
+        self.expiry_s.unwrap_or(EXPIRY_S).min(EXPIRY_MAX_S)
     }
 
     fn application(&self) -> &str {
@@ -457,7 +472,7 @@ impl Push {
 
     /// What is sent now in a mode (mobile-push.md §7).
     fn message(&self, mode: Mode, badge: Option<i64>, target: String) -> Message {
-        let expiry_s = Some(self.expiry_s.unwrap_or(EXPIRY_S));
+        let expiry_s = Some(self.life_s());
         let quiet = Message { expiry_s, badge, target, ..Message::default() };
         if mode == Mode::Deferred {
             return quiet;

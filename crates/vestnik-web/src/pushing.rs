@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
+use tokio_util::sync::CancellationToken;
 use vestnik_publisher::{HttpClient, HttpFailure, TlsConfig};
 use vestnik_service::Service;
 use vestnik_service::notification::PUSH_REFUSED;
@@ -18,31 +19,72 @@ use vestnik_service::push::{PushBatch, Sent};
 /// How long a connection and an answer may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 const ANSWER_WITHIN: Duration = Duration::from_secs(12);
+/// The longest time one batch takes.
+pub(crate) const WITHIN: Duration = Duration::from_secs(16);
 /// Between two looks at what is due, unless somebody wakes us.
 const LOOK: Duration = Duration::from_secs(2);
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// Sends what is due, for ever; several may run beside each other.
-pub(crate) async fn run(service: Service, gateways: Arc<Gateways>) {
-    loop {
+/// Sends what is due until `stopping`, and then finishes what it is sending; several may run beside each
+/// other.
+pub(crate) async fn run(service: Service, gateways: Arc<Gateways>, stopping: CancellationToken) {
+    while !stopping.is_cancelled() {
         match service.claim_push().await {
             Ok(Some(batch)) => {
                 // There may be more than one of us can send at a time.
                 service.wake_pushing();
-                let sent = gateways.send(&batch).await;
-                if let Err(error) = service.settle_push(&batch, sent).await {
-                    tracing::warn!(%error, "what became of notifications is not written down");
-                    tokio::time::sleep(LOOK).await;
-                }
+                let (sent, refusal) = gateways.send(&batch).await;
+                settle(&service, &batch, sent).await;
+                tell(&batch, sent, refusal).await;
             }
             Ok(None) => {
-                let _ = tokio::time::timeout(LOOK, service.pushing_due()).await;
+                tokio::select! {
+                    () = service.pushing_due() => {}
+                    () = tokio::time::sleep(LOOK) => {}
+                    () = stopping.cancelled() => {}
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "notifications that wait cannot be read");
-                tokio::time::sleep(LOOK).await;
+                tokio::select! {
+                    () = tokio::time::sleep(LOOK) => {}
+                    () = stopping.cancelled() => {}
+                }
             }
         }
+    }
+}
+
+/// Writes down what became of a batch; what is not written down is sent once more.
+async fn settle(service: &Service, batch: &PushBatch, sent: Sent) {
+    const TRIES: u32 = 5;
+    for pause in 1..=TRIES {
+        match service.settle_push(batch, sent).await {
+            Ok(()) => return,
+            Err(error) => {
+                tracing::warn!(%error, "what became of notifications is not written down");
+                tokio::time::sleep(Duration::from_millis(200 * u64::from(pause))).await;
+            }
+        }
+    }
+}
+
+/// Tells administrators of a gateway that refuses the site, or that it does so no longer.
+async fn tell(batch: &PushBatch, sent: Sent, refusal: Option<StatusCode>) {
+    let told = match refusal {
+        Some(status) => {
+            let text = format!(
+                "The gateway of option `push_service_url` refuses notifications with status {}. \
+                 Check the address and option `licence_key`.",
+                status.as_u16()
+            );
+            batch.tenant.notify(PUSH_REFUSED, &text).await
+        }
+        None if sent == Sent::Done => batch.tenant.withdraw_notification(PUSH_REFUSED).await,
+        None => Ok(()),
+    };
+    if let Err(error) = told {
+        tracing::warn!(%error, "administrators are not told of the gateway for notifications");
     }
 }
 
@@ -70,8 +112,8 @@ impl Gateways {
         Arc::clone(client)
     }
 
-    /// Sends a batch.
-    async fn send(&self, batch: &PushBatch) -> Sent {
+    /// Sends a batch; what became of it, and the status of an answer that says the site is refused.
+    async fn send(&self, batch: &PushBatch) -> (Sent, Option<StatusCode>) {
         let request = Request::builder()
             .method(Method::POST)
             .uri(&batch.address)
@@ -82,54 +124,50 @@ impl Gateways {
             Ok(request) => request,
             Err(error) => {
                 tracing::error!(%error, "option `push_service_url` is no address");
-                return Sent::Again;
+                return (Sent::Away, None);
             }
         };
         // Neither the address nor the batch is written down: one has the site's key, the other texts.
         let client = self.client(&batch.address);
         match client.send(request).await {
-            Ok(answer) if answer.status.is_success() => {
-                if let Err(error) = batch.tenant.withdraw_notification(PUSH_REFUSED).await {
-                    tracing::warn!(%error, "a notification for administrators stays");
-                }
-                Sent::Done
-            }
-            Ok(answer) => self.refused(batch, answer.status).await,
+            Ok(answer) => judge(answer.status),
             Err(HttpFailure::Unsent(reason)) => {
                 tracing::warn!(reason, "the gateway for notifications is not reached; they wait");
-                Sent::Again
+                (Sent::Away, None)
             }
             Err(HttpFailure::Unanswered(reason)) => {
                 tracing::warn!(
                     reason,
                     "the gateway gave no answer; whether notifications arrived is not known"
                 );
-                Sent::Done
+                (Sent::Done, None)
             }
         }
     }
+}
 
-    async fn refused(&self, batch: &PushBatch, status: StatusCode) -> Sent {
-        let may_change = status.is_server_error()
-            || [
-                StatusCode::UNAUTHORIZED,
-                StatusCode::FORBIDDEN,
-                StatusCode::REQUEST_TIMEOUT,
-                StatusCode::TOO_MANY_REQUESTS,
-            ]
-            .contains(&status);
-        tracing::warn!(%status, may_change, "the gateway refuses notifications");
-        if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
-            let text = format!(
-                "The gateway of option `push_service_url` refuses notifications with status {}. \
-                 Check the address and option `licence_key`.",
-                status.as_u16()
-            );
-            if let Err(error) = batch.tenant.notify(PUSH_REFUSED, &text).await {
-                tracing::warn!(%error, "an administrator is not told of it");
-            }
-        }
-        if may_change { Sent::Again } else { Sent::Done }
+/// What an answer says of a batch. Only those that say that it was not taken have it sent again: an error
+/// behind the gateway's door may come after it was.
+fn judge(status: StatusCode) -> (Sent, Option<StatusCode>) {
+    const TOO_MUCH: [StatusCode; 2] =
+        [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
+    const NOT_OURS: [StatusCode; 4] = [
+        StatusCode::UNAUTHORIZED,
+        StatusCode::FORBIDDEN,
+        StatusCode::NOT_FOUND,
+        StatusCode::METHOD_NOT_ALLOWED,
+    ];
+    if status.is_success() {
+        return (Sent::Done, None);
+    }
+    tracing::warn!(%status, "the gateway does not take notifications");
+    if TOO_MUCH.contains(&status) {
+        (Sent::Again, None)
+    } else if NOT_OURS.contains(&status) || status.is_redirection() {
+        // Somebody may set it right.
+        (Sent::Again, Some(status))
+    } else {
+        (Sent::Done, Some(status))
     }
 }
 
@@ -152,6 +190,27 @@ fn form(batch: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_surely_was_not_taken_is_sent_again() {
+        for (status, sent, is_told) in [
+            (200, Sent::Done, false),
+            (202, Sent::Done, false),
+            (301, Sent::Again, true),
+            (400, Sent::Done, true),
+            (403, Sent::Again, true),
+            (404, Sent::Again, true),
+            (413, Sent::Done, true),
+            (429, Sent::Again, false),
+            (500, Sent::Done, true),
+            (502, Sent::Done, true),
+            (503, Sent::Again, false),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let (found, refusal) = judge(status);
+            assert_eq!((found, refusal.is_some()), (sent, is_told), "{status}");
+        }
+    }
 
     #[test]
     fn m_090_a_request_is_the_form_of_the_php_module() {

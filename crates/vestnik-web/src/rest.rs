@@ -48,7 +48,8 @@ impl Backstage for Web {
             let channel = tenant.random_channel()?;
             let check = Check::new(options, tenant.host_id(), domain.to_owned(), channel);
             let (check, _) = check.map_err(RestError::server)?;
-            Ok(check.tried().await)
+            let tried = tokio::time::timeout(CHECKED_WITHIN, check.tried()).await;
+            tried.map_err(|_| RestError::server("the addresses do not answer; try them one by one"))
         })
     }
 
@@ -80,6 +81,9 @@ impl Backstage for Web {
         })
     }
 }
+
+/// How long a check of all addresses may take: a caller waits no longer than a minute for an answer.
+const CHECKED_WITHIN: std::time::Duration = std::time::Duration::from_secs(50);
 
 /// What the cloud says, in its own words.
 fn cloud_failed(error: &CloudError) -> RestError {

@@ -71,7 +71,7 @@ impl Web {
     /// Checks of addresses that are made at a time.
     const CHECKING_AT_A_TIME: usize = 2;
     /// Batches of notifications that are sent at a time.
-    const PUSHING_AT_A_TIME: usize = 4;
+    const PUSHING_AT_A_TIME: usize = 8;
 
     /// Serves `visits` until `stopping`, then finishes what it has begun. A database that is not there is
     /// tried again for ever; visits are refused meanwhile. Needs a tokio runtime with timers and
@@ -110,6 +110,7 @@ impl Web {
             admin,
         });
         let helpers = Self::start_beside(&web, &tasks, notices, breakers);
+        let pushing = Self::start_pushing(&web, &tasks, &stopping);
         // Nobody is served before the keys are known.
         take_over(&web, &live.borrow_and_update());
         web.admin.apply_settings().await;
@@ -142,6 +143,10 @@ impl Web {
         // Whoever has a place is served to the end; the time of it is limited by the one who waits.
         let served = u32::try_from(Self::AT_A_TIME).unwrap_or(u32::MAX);
         let _ = tokio::time::timeout(Visit::PATIENCE, places.acquire_many(served)).await;
+        // What was sent to a gateway is written down, lest it is sent once more.
+        for sending in pushing {
+            let _ = tokio::time::timeout(pushing::WITHIN, sending).await;
+        }
         keeping.abort();
         helpers.iter().for_each(tokio::task::JoinHandle::abort);
         web.service.database().close().await;
@@ -157,11 +162,22 @@ impl Web {
         let (service, publishers) = (web.service.clone(), Arc::clone(&web.publishers));
         let telling = tasks.spawn(async move { publishers.publish_notices(notices).await });
         let hearing = tasks.spawn(jobs::hear_breakers(service.clone(), breakers));
-        let working = tasks.spawn(jobs::run(service.clone(), Arc::clone(&web.publishers)));
+        let working = tasks.spawn(jobs::run(service, Arc::clone(&web.publishers)));
+        vec![telling, hearing, working]
+    }
+
+    /// Those who send notifications to gateways.
+    fn start_pushing(
+        web: &Arc<Self>,
+        tasks: &TaskTracker,
+        stopping: &CancellationToken,
+    ) -> Vec<tokio::task::JoinHandle<()>> {
         let gateways = Arc::new(Gateways::new(web.options.tls.clone()));
-        let pushing = (0..Self::PUSHING_AT_A_TIME)
-            .map(|_| tasks.spawn(pushing::run(service.clone(), Arc::clone(&gateways))));
-        [telling, hearing, working].into_iter().chain(pushing).collect()
+        let pushing = || {
+            let (service, gateways) = (web.service.clone(), Arc::clone(&gateways));
+            tasks.spawn(pushing::run(service, gateways, stopping.clone()))
+        };
+        (0..Self::PUSHING_AT_A_TIME).map(|_| pushing()).collect()
     }
 
     /// The answer to a request.

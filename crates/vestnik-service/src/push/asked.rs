@@ -1,6 +1,7 @@
 //! What the back end is asked about users that are to be notified, and about what they want.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
@@ -8,6 +9,11 @@ use super::{Mode, Push, Told};
 use crate::php::{self, Value};
 use crate::tenant::Tenant;
 
+/// Users that one question is about: the answer has its limit, too.
+const USERS_OF_A_QUESTION: usize = 512;
+/// Users whose counters are asked for one by one, and how long that may take.
+const COUNTERS_MAX: usize = 100;
+const COUNTERS_WITHIN: Duration = Duration::from_secs(3);
 /// Kinds of things a back end may list.
 const ITEMS_MAX: usize = 1000;
 
@@ -31,14 +37,18 @@ impl Tenant {
 
     /// What the back end knows of users: where they are, and their counters.
     pub(super) async fn told_by_hook(&self, users: &[i64]) -> HashMap<i64, Told> {
-        if users.is_empty() {
-            return HashMap::new();
+        let mut all = HashMap::new();
+        for users in users.chunks(USERS_OF_A_QUESTION) {
+            let params = json!({ "USERS": users }).to_string();
+            let Some(answer) = self.hooks().ask(self, "push.users", params).await else { break };
+            let answer = serde_json::from_str::<Map<String, Json>>(&answer);
+            all.extend(Self::told(answer.unwrap_or_default()));
         }
-        let params = json!({ "USERS": users }).to_string();
-        let answer = self.hooks().ask(self, "push.users", params).await;
-        let answer =
-            answer.and_then(|answer| serde_json::from_str::<Map<String, Json>>(&answer).ok());
-        let told = answer.unwrap_or_default().into_iter().filter_map(|(user, told)| {
+        all
+    }
+
+    fn told(answer: Map<String, Json>) -> impl Iterator<Item = (i64, Told)> {
+        answer.into_iter().filter_map(|(user, told)| {
             let is = |name: &str| told.get(name) == Some(&Json::Bool(true));
             let told = Told {
                 is_mobile: is("mobile"),
@@ -47,8 +57,35 @@ impl Tenant {
                 badge: told.get("badge").and_then(Json::as_i64).filter(|badge| *badge >= 0),
             };
             Some((user.parse().ok()?, told))
-        });
-        told.collect()
+        })
+    }
+
+    /// The numbers on the badges of users: those that are known already, and those that the back end says
+    /// within a short time. Whoever is left out keeps the number.
+    pub(super) async fn badges(
+        &self,
+        users: impl Iterator<Item = (i64, Option<i64>)>,
+    ) -> HashMap<i64, i64> {
+        let mut badges = HashMap::new();
+        let mut missing = Vec::new();
+        for (user, badge) in users {
+            match badge {
+                Some(badge) => _ = badges.insert(user, badge),
+                None => missing.push(user),
+            }
+        }
+        if missing.len() > COUNTERS_MAX {
+            return badges;
+        }
+        let asking = async {
+            for user in missing {
+                let Some(badge) = self.counter_by_hook(user).await else { break };
+                badges.insert(user, badge);
+            }
+        };
+        // What came until then is used.
+        let _ = tokio::time::timeout(COUNTERS_WITHIN, asking).await;
+        badges
     }
 
     /// Lets the back end change modes: of each user who is to get something.

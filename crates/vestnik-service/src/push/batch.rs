@@ -17,27 +17,24 @@ pub(super) struct Making<'a> {
 }
 
 /// A place of a device that gets something: one token on one platform.
-struct Slot<'a> {
+struct Slot {
     platform: Platform,
     is_sandbox: bool,
     application: String,
     records: Vec<String>,
-    /// The same token twice is one device.
-    token: &'a str,
 }
 
 impl Making<'_> {
-    /// Batches with every message for every device of its user. `number` gives any number up to 10,000.
-    pub(super) fn batches(
+    /// Batches with every message for each of its devices. `number` gives any number up to 10,000.
+    pub(super) fn batches<'a>(
         self,
-        messages: &[(i64, Message)],
-        devices: &[Device],
+        sent: impl Iterator<Item = &'a (Message, Vec<Device>)>,
         mut number: impl FnMut() -> u16,
     ) -> Vec<String> {
-        let slots = self.slots(messages, devices, &mut number);
+        let slots = self.slots(sent, &mut number);
         let mut batches: Vec<String> = Vec::new();
         for platform in Platform::ALL {
-            let of_platform: Vec<&Slot<'_>> =
+            let of_platform: Vec<&Slot> =
                 slots.iter().filter(|slot| slot.platform == platform).collect();
             if of_platform.is_empty() {
                 continue;
@@ -59,31 +56,29 @@ impl Making<'_> {
 
     fn slots<'a>(
         self,
-        messages: &[(i64, Message)],
-        devices: &'a [Device],
+        sent: impl Iterator<Item = &'a (Message, Vec<Device>)>,
         number: &mut impl FnMut() -> u16,
-    ) -> Vec<Slot<'a>> {
-        let mut slots: Vec<Slot<'a>> = Vec::new();
+    ) -> Vec<Slot> {
+        let mut slots: Vec<Slot> = Vec::new();
+        // The same token twice is one device, of one application.
         let mut places = std::collections::HashMap::new();
-        for device in devices {
-            for (_, message) in messages.iter().filter(|(user, _)| *user == device.user) {
-                let Some((platform, token)) = device.address(message.has("isVoip")) else {
-                    continue;
-                };
+        for (message, devices) in sent {
+            let is_call = message.has("isVoip");
+            for device in devices {
+                let Some((platform, token)) = device.address(is_call) else { continue };
                 let Some(record) = record(message, platform, token, self.now_s, number()) else {
                     continue;
                 };
-                let place = *places.entry((platform, token)).or_insert_with(|| {
+                let place = (platform, token, device.application_id.as_str());
+                let place = *places.entry(place).or_insert_with(|| {
                     slots.push(Slot {
                         platform,
                         is_sandbox: device.is_sandbox(),
                         application: device.application(),
                         records: Vec::new(),
-                        token,
                     });
                     slots.len() - 1
                 });
-                debug_assert_eq!(slots[place].token, token);
                 slots[place].records.push(record);
             }
         }
@@ -92,7 +87,7 @@ impl Making<'_> {
 
     /// Adds the records of devices of one platform to the last batch: production first, applications as
     /// they come.
-    fn write(self, batches: &mut Vec<String>, slots: &[&Slot<'_>]) {
+    fn write(self, batches: &mut Vec<String>, slots: &[&Slot]) {
         for is_sandbox in [false, true] {
             let of_mode = || slots.iter().filter(|slot| slot.is_sandbox == is_sandbox);
             let mut applications: Vec<&str> = Vec::new();
@@ -137,6 +132,16 @@ mod tests {
     const MAKING: Making<'_> =
         Making { devices_max: 2, host: "portal.example.com", now_s: 1_800_000_000 };
 
+    /// Each message with the devices of its user.
+    fn sent(messages: &[(i64, Message)], devices: &[Device]) -> Vec<(Message, Vec<Device>)> {
+        let of = |user| devices.iter().filter(move |device| device.user == user).cloned();
+        messages.iter().map(|(user, message)| (message.clone(), of(*user).collect())).collect()
+    }
+
+    fn batches(making: Making<'_>, messages: &[(i64, Message)], devices: &[Device]) -> Vec<String> {
+        making.batches(sent(messages, devices).iter(), || 1)
+    }
+
     fn device(user: i64, kind: &str, application: &str, token: &str) -> Device {
         Device {
             user,
@@ -180,8 +185,8 @@ mod tests {
             .map(|at| device(7, "GOOGLE/REV2", "Bitrix24", &format!("F{at}")))
             .chain([device(7, "HUAWEI", "Bitrix24", "H1")])
             .collect();
-        let batches = MAKING.batches(&[(7, message(1)), (7, message(2))], &devices, || 1);
-        let counts: Vec<_> = batches.iter().map(|batch| sections(batch)).collect();
+        let made = batches(MAKING, &[(7, message(1)), (7, message(2))], &devices);
+        let counts: Vec<_> = made.iter().map(|batch| sections(batch)).collect();
         assert_eq!(
             counts,
             [
@@ -206,14 +211,14 @@ mod tests {
             device(7, "WINDOWS", "Bitrix24", "unknown"),
         ];
         let all = Making { devices_max: 0, ..MAKING };
-        let batches = all.batches(&[(7, message(1)), (8, message(2))], &devices, || 1);
-        let [batch] = &batches[..] else { panic!("{batches:?}") };
+        let made = batches(all, &[(7, message(1)), (8, message(2))], &devices);
+        let [batch] = &made[..] else { panic!("{made:?}") };
         let found = sections(batch);
         assert_eq!(
             found,
             named(&[("2 my.app", 1), ("2 Bitrix24", 1), ("1 my.app", 1), ("6 Bitrix24", 1)])
         );
-        assert_eq!(all.batches(&[(5, message(1))], &devices, || 1), Vec::<String>::new());
+        assert_eq!(batches(all, &[(5, message(1))], &devices), Vec::<String>::new());
     }
 
     #[test]
@@ -225,11 +230,11 @@ mod tests {
         let mut phone = device(7, "APPLE", "Bitrix24", &"ab".repeat(32));
         let messages = [(7, call), (7, message(2))];
         let all = Making { devices_max: 0, ..MAKING };
-        let one = all.batches(&messages, std::slice::from_ref(&phone), || 1);
+        let one = batches(all, &messages, std::slice::from_ref(&phone));
         assert_eq!(sections(&one[0]), named(&[("2 Bitrix24", 2)]), "without a token of its own");
         phone.voip_kind = "APPLE/VOIP".into();
         phone.voip_token = "cd".repeat(32);
-        let two = all.batches(&messages, &[phone], || 1);
+        let two = batches(all, &messages, &[phone]);
         assert_eq!(sections(&two[0]), named(&[("2 Bitrix24", 1), ("5 Bitrix24", 1)]));
     }
 
@@ -239,10 +244,10 @@ mod tests {
             (0..3000).map(|at| device(7, "HUAWEI", "Bitrix24", &format!("H{at}"))).collect();
         let long = Message { text: "x".repeat(3000), ..message(1) };
         let all = Making { devices_max: 0, ..MAKING };
-        let batches = all.batches(&[(7, long)], &devices, || 1);
-        assert!(batches.len() > 2);
-        assert!(batches.iter().all(|batch| batch.len() < BYTES_MAX + 100));
-        let count: usize = batches.iter().map(|batch| sections(batch)[0].1).sum();
+        let made = batches(all, &[(7, long)], &devices);
+        assert!(made.len() > 2);
+        assert!(made.iter().all(|batch| batch.len() < BYTES_MAX + 100));
+        let count: usize = made.iter().map(|batch| sections(batch)[0].1).sum();
         assert_eq!(count, 3000);
     }
 }

@@ -21,9 +21,13 @@ const WAITING_BYTES_MAX: u64 = 256 << 20;
 const NOW_S: u64 = 30;
 /// Who sends a batch has it for so long, seconds; longer than any request may take. Whoever ends without a
 /// word is followed by another one then.
-const SENDING_S: u64 = 20;
-/// The longest pause between two tries, seconds.
+const SENDING_S: u64 = 40;
+/// The longest pause between two tries, seconds; and for the other batches of the tenant, whose gateway may
+/// be back sooner.
 const PAUSE_MAX_S: u64 = 60;
+const REST_S: u64 = 5;
+/// Batches of one tenant that are sent at a time, so that a slow gateway is slow for its own tenant alone.
+const SENT_AT_A_TIME: i64 = 2;
 
 /// A notification that waits.
 pub(super) struct Deferred {
@@ -38,7 +42,7 @@ pub(super) struct Deferred {
 }
 
 /// A batch that somebody sends.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PushBatch {
     id: i64,
     tries: u64,
@@ -50,6 +54,13 @@ pub struct PushBatch {
     pub body: String,
 }
 
+impl std::fmt::Debug for PushBatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Its address has the key of the site, its body what people write to each other.
+        f.debug_struct("PushBatch").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
@@ -57,6 +68,8 @@ pub enum Sent {
     Done,
     /// Surely nobody has it: it is tried again.
     Again,
+    /// Surely nobody has it, since nobody is there; nobody is for the tenant's other batches, either.
+    Away,
 }
 
 static DEFER: Statement = Statement::new(
@@ -76,27 +89,27 @@ static TENANTS_WITH_DEFERRED: Statement = Statement::new(
     "SELECT DISTINCT t.HOST_ID FROM b_pull_push_queue q JOIN vestnik_tenant t ON t.ID = q.TENANT_ID WHERE q.DATE_CREATE < {at} AND t.ACTIVE = 'Y'",
 );
 static ADD: Statement = Statement::new(
-    "INSERT INTO vestnik_push_batch (TENANT_ID, BODY, SIZE, TRIES, DATE_NEXT, DATE_EXPIRE) VALUES (?, ?, ?, 0, {at}, {at})",
+    "INSERT INTO vestnik_push_batch (TENANT_ID, BODY, SIZE, TRIES, CLAIMED, DATE_NEXT, DATE_EXPIRE) VALUES (?, ?, ?, 0, 0, {at}, {at})",
 );
 static COUNT: Statement = Statement::new(
     "SELECT COUNT(*), CAST(COALESCE(SUM(SIZE), 0) AS {bigint}) FROM vestnik_push_batch WHERE TENANT_ID = ?",
 );
 static DUE: Statement = Statement::new(
-    "SELECT ID, {time DATE_NEXT}, {time DATE_EXPIRE} FROM vestnik_push_batch WHERE DATE_NEXT <= {at} ORDER BY DATE_NEXT, ID LIMIT 8",
+    "SELECT ID, {time DATE_NEXT}, {time DATE_EXPIRE} FROM vestnik_push_batch b WHERE (DATE_NEXT <= {at} OR DATE_NEXT > {at}) AND (SELECT COUNT(*) FROM vestnik_push_batch o WHERE o.TENANT_ID = b.TENANT_ID AND o.CLAIMED = 1 AND o.DATE_NEXT > {at} AND o.DATE_NEXT <= {at}) < ? ORDER BY DATE_NEXT, ID LIMIT 8",
 );
 static CLAIM: Statement = Statement::new(
-    "UPDATE vestnik_push_batch SET DATE_NEXT = {at} WHERE ID = ? AND DATE_NEXT = {at}",
+    "UPDATE vestnik_push_batch SET CLAIMED = 1, DATE_NEXT = {at} WHERE ID = ? AND DATE_NEXT = {at}",
 );
 static READ: Statement = Statement::new(
     "SELECT t.HOST_ID, b.BODY, b.TRIES FROM vestnik_push_batch b JOIN vestnik_tenant t ON t.ID = b.TENANT_ID WHERE b.ID = ?",
 );
 static REMOVE: Statement = Statement::new("DELETE FROM vestnik_push_batch WHERE ID = ?");
 static AGAIN: Statement = Statement::new(
-    "UPDATE vestnik_push_batch SET TRIES = TRIES + 1, DATE_NEXT = {at} WHERE ID = ?",
+    "UPDATE vestnik_push_batch SET TRIES = TRIES + 1, CLAIMED = 0, DATE_NEXT = {at} WHERE ID = ?",
 );
 /// The gateway of a tenant is away for all of its batches.
 static REST: Statement = Statement::new(
-    "UPDATE vestnik_push_batch SET DATE_NEXT = {at} WHERE TENANT_ID = ? AND DATE_NEXT < {at}",
+    "UPDATE vestnik_push_batch SET DATE_NEXT = {at} WHERE TENANT_ID = ? AND CLAIMED = 0 AND DATE_NEXT < {at}",
 );
 static REMOVE_EXPIRED: Statement =
     Statement::new("DELETE FROM vestnik_push_batch WHERE DATE_EXPIRE < {at}");
@@ -202,17 +215,28 @@ impl Tenant {
             // What waited when push was switched off stays where it is.
             return Ok(0);
         }
+        let (count, bytes) = self.waiting_push().await?;
+        if count >= WAITING_MAX || bytes >= WAITING_BYTES_MAX {
+            // The gateway is away; they wait where they are.
+            return Ok(0);
+        }
+        let mut users = rows.iter().map(|row| row.int(1)).collect::<Result<Vec<_>, _>>()?;
+        users.sort_unstable();
+        users.dedup();
+        let told = self.told_by_hook(&users).await;
+        let known = users.iter().map(|user| (*user, told.get(user).and_then(|it| it.badge)));
+        let badges = self.badges(known).await;
         for rows in rows.chunks(DEFERRED_PER_BATCH) {
-            let mut sent: Vec<(i64, Message, Vec<Device>)> = Vec::new();
+            let mut sent: Vec<(Message, Vec<Device>)> = Vec::new();
             let mut ids = Vec::new();
             for row in rows {
                 ids.push(row.int(0)?);
                 let user = row.int(1)?;
                 let devices = self.devices(&[user], &row.text(5)?).await?;
-                let badge = self.counter_by_hook(user).await;
-                sent.push((user, message(row, badge, target(user, self.host_id()))?, devices));
+                let badge = badges.get(&user).copied();
+                sent.push((message(row, badge, target(user, self.host_id()))?, devices));
             }
-            let batches = self.batches(&sent, &options).await?;
+            let batches = self.batches(&sent, &options);
             let mut transaction = self.database().begin().await?;
             let removed = transaction.execute(&REMOVE_DEFERRED, &[Value::Ints(&ids)]).await?;
             if removed < ids.len() as u64 {
@@ -271,7 +295,11 @@ impl Service {
     /// When the database or the options fail.
     pub async fn claim_push(&self) -> Result<Option<PushBatch>, PushError> {
         let now_s = self.clock().unix_s();
-        for row in self.database().fetch(&DUE, &[moment(now_s)]).await? {
+        // Further off than it ever is: the clock was set back.
+        let astray = moment(now_s + PAUSE_MAX_S + SENDING_S);
+        let (now, claimed) = (moment(now_s), moment(now_s + SENDING_S));
+        let due = [now, astray, now, claimed, Value::Int(SENT_AT_A_TIME)];
+        for row in self.database().fetch(&DUE, &due).await? {
             let id = row.int(0)?;
             let (next_s, expire_s) = (number(&row, 1)?, number(&row, 2)?);
             // What is now or never is not sent twice.
@@ -284,7 +312,7 @@ impl Service {
             let rows = self.database().fetch(&READ, &[Value::Int(id)]).await?;
             let Some(row) = rows.first() else { continue };
             let is_expired = expire_s < now_s;
-            let tenant = self.tenant(&row.text(0)?).await.ok().flatten();
+            let tenant = self.tenant(&row.text(0)?).await?;
             let Some(tenant) = tenant.filter(|_| !is_expired) else {
                 tracing::warn!("notifications expired before the gateway took them");
                 self.database().execute(&REMOVE, &[Value::Int(id)]).await?;
@@ -306,11 +334,15 @@ impl Service {
         if sent == Sent::Done {
             return self.database().execute(&REMOVE, &[id]).await.map(drop);
         }
+        let now_s = self.clock().unix_s();
         let pause_s = (1 << batch.tries.min(6)).min(PAUSE_MAX_S);
-        let next = moment(self.clock().unix_s() + pause_s);
-        self.database().execute(&AGAIN, &[next, id]).await?;
-        let rest = [next, Value::Int(batch.tenant.id()), next];
-        self.database().execute(&REST, &rest).await.map(drop)
+        self.database().execute(&AGAIN, &[moment(now_s + pause_s), id]).await?;
+        if sent == Sent::Away {
+            let next = moment(now_s + pause_s.min(REST_S));
+            let rest = [next, Value::Int(batch.tenant.id()), next];
+            self.database().execute(&REST, &rest).await?;
+        }
+        Ok(())
     }
 
     /// Forgets batches that are no longer worth sending; how many.

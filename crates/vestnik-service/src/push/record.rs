@@ -61,7 +61,10 @@ impl Message {
     /// What goes to applications beside the usual members; `without` stays behind.
     fn custom(&self, without: &[&str]) -> Vec<(Value, Value)> {
         let params = self.params.iter().map(|params| ("params", Value::text(params)));
-        let advanced = self.advanced.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        // A name is there once; those of the module are the module's.
+        let is_own = |name: &str| name == "target" || (name == "params" && self.params.is_some());
+        let advanced = self.advanced.iter().filter(|(name, _)| !is_own(name));
+        let advanced = advanced.map(|(name, value)| (name.as_str(), value.clone()));
         params
             .chain(advanced)
             .filter(|(name, _)| !without.contains(name))
@@ -111,6 +114,9 @@ fn said(message: &Message) -> String {
 
 /// What `build` makes of as much of `text` as fits; `None` if nothing of it does.
 fn shortest(text: &str, build: impl Fn(&str) -> String) -> Option<String> {
+    // No letter is written with less than its own bytes.
+    let end = (0..=BYTES_MAX.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    let text = &text[..end.unwrap_or(0)];
     let whole = build(text);
     if whole.len() <= BYTES_MAX {
         return Some(whole);

@@ -35,7 +35,11 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         about: "Asks the queue server something, and tells whether and what it answers. With `STEPS` every configured address is tried, too, as clients and the site checker do: publishing, polls, WebSockets, replay, publishing of clients.",
         right: Right::Backend,
         fields: &[
-            Field::may("STEPS", Kind::Switch, "Try every address; takes some seconds."),
+            Field::may(
+                "STEPS",
+                Kind::Switch,
+                "Try every address; takes some seconds, and needs the right of an administrator.",
+            ),
             Field::may(
                 "HOST",
                 Kind::Text,
@@ -99,6 +103,10 @@ async fn check(call: Call<'_>) -> Outcome {
         ("error", error.map_or(Value::Null, Value::Text)),
     ];
     if call.input.switch("STEPS")? == Some(true) {
+        if call.caller.right < Right::Administrator {
+            // It makes this program connect to hosts that the caller names, and says what they answer.
+            return Err(RestError::denied("`STEPS` needs the right of an administrator"));
+        }
         if options.text(Key::ServerMode) == "shared" {
             let text = "the addresses of a cloud server are not configured here";
             return Err(RestError::argument("STEPS", text));

@@ -34,7 +34,7 @@ const FIELDS: &[Field] = &[
     Field::may(
         "push",
         Kind::Object,
-        "A notification for the mobile devices of its users, as `PUSH` of `pull.push.add`; beside a `command` nothing comes of it while option `push` is off.",
+        "A notification for the mobile devices of its users, as `PUSH` of `pull.push.add`; beside a `command` nothing comes of it while option `push` is off, or cannot be stored.",
     ),
 ];
 
@@ -96,11 +96,24 @@ struct Asked {
     /// Without a command there is none; it says who is notified then.
     event: Event,
     push: Option<Params>,
+    notification: Option<Push>,
 }
 
 impl Asked {
     fn has_event(&self) -> bool {
         !self.event.command.is_empty()
+    }
+
+    /// The notification that is asked for; none beside an event for those who have no devices: channels and
+    /// guests.
+    async fn notification(&self, tenant: &Tenant) -> Result<Option<Push>, RestError> {
+        let Some(description) = &self.push else { return Ok(None) };
+        let made = push::beside_event(tenant, &self.event, description).await?;
+        if self.has_event() && made.users.is_empty() {
+            return Ok(None);
+        }
+        made.check()?;
+        Ok(Some(made))
     }
 }
 
@@ -109,6 +122,18 @@ async fn publish(
     call: &Call<'_>,
     asked: Vec<Result<Asked, RestError>>,
 ) -> Result<Vec<Result<(), RestError>>, RestError> {
+    let mut asked = asked;
+    for asked in &mut asked {
+        let made = match asked {
+            Ok(asked) => asked.notification(call.tenant()).await,
+            Err(_) => continue,
+        };
+        match (made, &mut *asked) {
+            (Ok(notification), Ok(asked)) => asked.notification = notification,
+            (Err(error), asked) => *asked = Err(error),
+            (Ok(_), Err(_)) => {}
+        }
+    }
     let events: Vec<Event> = asked
         .iter()
         .flatten()
@@ -117,59 +142,45 @@ async fn publish(
         .collect();
     let mut outcomes = send(call, &events).await?.into_iter();
     let mut results = Vec::with_capacity(asked.len());
-    let mut pushes: Vec<(usize, Asked)> = Vec::new();
+    let mut pushes: Vec<(usize, bool, Push)> = Vec::new();
     for asked in asked {
         let outcome = match &asked {
             Ok(asked) if asked.has_event() => outcomes.next().unwrap_or(Ok(())),
             Ok(_) => Ok(()),
             Err(error) => Err(error.clone()),
         };
-        if let (Ok(asked), true) = (asked, outcome.is_ok())
-            && asked.push.is_some()
-        {
-            pushes.push((results.len(), asked));
+        if let (Ok(asked), true) = (asked, outcome.is_ok()) {
+            let has_event = asked.has_event();
+            pushes.extend(asked.notification.map(|made| (results.len(), has_event, made)));
         }
         results.push(outcome);
     }
-    notify(call, &pushes, &mut results).await?;
+    notify(call, pushes, &mut results).await;
     Ok(results)
 }
 
-/// Notifies where that was asked for. What goes wrong is the result of whoever asked, though its event is
-/// published.
+/// Notifies where that was asked for. An event that is published stays so: whoever asked for both is not told
+/// to ask again.
 async fn notify(
     call: &Call<'_>,
-    pushes: &[(usize, Asked)],
+    pushes: Vec<(usize, bool, Push)>,
     results: &mut [Result<(), RestError>],
-) -> Result<(), RestError> {
-    let mut notifications: Vec<Push> = Vec::new();
-    let mut places = Vec::new();
-    for (place, asked) in pushes {
-        let Some(description) = &asked.push else { continue };
-        let made = push::beside_event(call.tenant(), &asked.event, description).await;
-        let checked = made.and_then(|made| made.check().map(|()| made).map_err(RestError::from));
-        match checked {
-            Ok(notification) => {
-                notifications.push(notification);
-                places.push((*place, asked.has_event()));
-            }
-            // An event may be for channels and guests, who have no devices.
-            Err(error) if asked.has_event() && error.code == PushError::Recipient.code() => {}
-            Err(error) => results[*place] = Err(error),
-        }
+) {
+    if pushes.is_empty() {
+        return;
     }
-    if notifications.is_empty() {
-        return Ok(());
-    }
-    let Err(error) = call.tenant().push(notifications).await else { return Ok(()) };
+    let (places, made): (Vec<_>, Vec<_>) =
+        pushes.into_iter().map(|(place, has_event, made)| ((place, has_event), made)).unzip();
+    let Err(error) = call.tenant().push(made).await else { return };
     let is_off = matches!(error, PushError::Disabled);
     let error = RestError::from(error);
     for (place, has_event) in places {
-        if !(is_off && has_event) {
+        if !has_event {
             results[place] = Err(error.clone());
+        } else if !is_off {
+            tracing::warn!(%error, "an event is published, and nobody is notified of it");
         }
     }
-    Ok(())
 }
 
 /// The users above 0 whom an event reaches, those who watch its tags among them.
@@ -187,6 +198,8 @@ pub(super) async fn users_of(tenant: &Tenant, event: &Event) -> Result<Vec<i64>,
         users.extend(tenant.watching_users(tags).await?);
     }
     users.retain(|user| *user > 0);
+    users.sort_unstable();
+    users.dedup();
     Ok(users)
 }
 
@@ -252,7 +265,7 @@ fn read(input: &Input) -> Result<Asked, RestError> {
             event.user_params.push((user, params));
         }
     }
-    Ok(Asked { event, push })
+    Ok(Asked { event, push, notification: None })
 }
 
 /// Who gets an event: an object of lists, a list, or a single one.

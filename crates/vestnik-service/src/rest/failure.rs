@@ -170,6 +170,7 @@ impl From<PushError> for RestError {
     fn from(error: PushError) -> Self {
         match error {
             PushError::Options(error) => error.into(),
+            PushError::Tenant(error) => error.into(),
             PushError::Database(error) => error.into(),
             error @ PushError::Overloaded => Self::new(503, error.code(), error.to_string()),
             error => Self::new(400, error.code(), error.to_string()),

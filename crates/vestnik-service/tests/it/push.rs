@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use vestnik_core::Clock;
 use vestnik_core::publisher::BoxFuture;
-use vestnik_service::Tenant;
 use vestnik_service::hook::Hooks;
 use vestnik_service::option::Key;
 use vestnik_service::php::{Escapes, from_json};
 use vestnik_service::push::{PushBatch, Sent};
+use vestnik_service::{Service, Tenant};
 
 use crate::fixture::{Fixture, START_S};
 use crate::rest::{Stage, call};
@@ -186,7 +187,7 @@ async fn m_090_what_is_deferred_is_sent_after_15_seconds_unless_it_was_read() {
     }
     assert!(!body.contains("CATEGORY"), "{body}");
     assert_eq!(fixture.tenant.send_deferred().await.unwrap(), 0);
-    // Urgent ones never wait; and what is switched off waits no longer than it is wanted.
+    // Urgent ones never wait.
     let mut urgent = description.clone();
     urgent["send_immediately"] = json!("Y");
     push(&fixture, &[2], urgent).await;
@@ -236,6 +237,84 @@ async fn m_090_a_back_end_may_change_modes_and_users_switch_kinds_off() {
 }
 
 #[tokio::test]
+async fn a_notification_reaches_the_devices_of_its_application_alone() {
+    let (fixture, _) = pushing(&[1], BackEnd::default()).await;
+    let stage = Stage::default();
+    let other = json!({"USER_ID": 1, "DEVICE_ID": "admin", "DEVICE_TYPE": "GOOGLE/REV2",
+        "DEVICE_TOKEN": "other", "APP_ID": "BitrixAdmin"});
+    call(&fixture, &stage, "pull.push.token.add", other).await.unwrap();
+    let event = |text: &str, application: &str, expiry: i64| {
+        json!({"recipients": [1], "module_id": "im",
+            "push": {"message": text, "app_id": application, "expiry": expiry}})
+    };
+    let events = json!({"events": [event("A", "Bitrix24", 60), event("B", "BitrixAdmin", 60)]});
+    call(&fixture, &stage, "pull.event.addBatch", events).await.unwrap();
+    let other = ("other".to_owned(), "B".to_owned(), "5".to_owned());
+    assert_eq!(records(&sent(&fixture).await), [record(1, "A", "5"), other.clone()]);
+    // Also those that waited together.
+    fixture.tenant.note_activity(&[(1, START_S)]).await.unwrap();
+    let events = json!({"events": [event("A", "Bitrix24", 60), event("B", "BitrixAdmin", 60)]});
+    call(&fixture, &stage, "pull.event.addBatch", events).await.unwrap();
+    sent(&fixture).await;
+    fixture.clock.advance(Duration::from_secs(16));
+    assert_eq!(fixture.tenant.send_deferred().await.unwrap(), 2);
+    assert_eq!(records(&sent(&fixture).await), [record(1, "A", "5"), other]);
+    // What is worth sending for a minute does not wait with what is for hours.
+    fixture.clock.advance(Duration::from_secs(400));
+    let events = json!({"events": [event("A", "", 60), event("B", "", 3600)]});
+    call(&fixture, &stage, "pull.event.addBatch", events).await.unwrap();
+    assert_eq!(fixture.tenant.waiting_push().await.unwrap().0, 2);
+    fixture.clock.advance(Duration::from_secs(61));
+    assert_eq!(records(&sent(&fixture).await), [record(1, "B", "5")]);
+}
+
+#[tokio::test]
+async fn too_many_users_or_too_much_text_is_refused_before_anything_is_published() {
+    let (fixture, _) = pushing(&[1], BackEnd::default()).await;
+    let stage = Stage::default();
+    let users: Vec<i64> = (1..=10_001).collect();
+    let event = json!({"recipients": {"users": users}, "module_id": "im", "command": "x",
+        "push": {"message": "Hi"}});
+    let refused = call(&fixture, &stage, "pull.event.add", event).await.unwrap_err();
+    assert_eq!(refused.code, "EVENT_PUSH_PARAMETERS_FORMAT");
+    let event = json!({"recipients": [1], "module_id": "im", "command": "x",
+        "push": {"message": "x".repeat(70_000)}});
+    assert!(call(&fixture, &stage, "pull.event.add", event).await.is_err());
+    assert!(stage.0.published.lock().unwrap().is_empty());
+    let users: Vec<i64> = vec![1; 20_000];
+    let twice = json!({"recipients": {"users": users}, "module_id": "im", "command": "x",
+        "push": {"message": "Hi"}});
+    assert_eq!(call(&fixture, &stage, "pull.event.add", twice).await, Ok(json!(true)));
+    assert_eq!(records(&sent(&fixture).await), [record(1, "Hi", "5")]);
+}
+
+#[tokio::test]
+async fn one_tenant_never_takes_all_who_send_and_a_clock_set_back_stops_nobody() {
+    let (fixture, _) = pushing(&[1], BackEnd::default()).await;
+    for number in 0..4 {
+        push(&fixture, &[1], json!({"message": format!("n{number}")})).await;
+    }
+    let claim = async || fixture.service.claim_push().await.unwrap();
+    let first = claim().await.expect("it is due");
+    assert!(claim().await.is_some());
+    assert!(claim().await.is_none(), "two of a tenant at a time");
+    fixture.service.settle_push(&first, Sent::Away).await.unwrap();
+    assert!(claim().await.is_none(), "its gateway is away");
+    fixture.clock.advance(Duration::from_secs(2));
+    assert!(claim().await.is_some());
+    // A clock that was an hour ahead is set right: what it noted lies far off.
+    fixture.clock.advance(Duration::from_secs(3600));
+    push(&fixture, &[1], json!({"message": "late"})).await;
+    // Whoever had the others ended without a word meanwhile.
+    let right = Clock::manual(START_S + 60);
+    let (service, _notices) = Service::open(&fixture.options(), right).await.unwrap();
+    while let Some(batch) = service.claim_push().await.unwrap() {
+        service.settle_push(&batch, Sent::Done).await.unwrap();
+    }
+    assert_eq!(fixture.tenant.waiting_push().await.unwrap().0, 0, "all are sent all the same");
+}
+
+#[tokio::test]
 async fn m_091_the_option_says_how_many_devices_go_in_one_batch() {
     let users: Vec<i64> = (1..=5).collect();
     let (fixture, _) = pushing(&users, BackEnd::default()).await;
@@ -278,7 +357,7 @@ pub(crate) async fn check(fixture: &Fixture) {
     // Whoever had it ended without a word: another one sends it.
     push(fixture, &[72], json!({"message": "x"})).await;
     fixture.service.claim_push().await.unwrap().expect("it is due");
-    fixture.clock.advance(Duration::from_secs(19));
+    fixture.clock.advance(Duration::from_secs(39));
     assert!(fixture.service.claim_push().await.unwrap().is_none());
     fixture.clock.advance(Duration::from_secs(1));
     assert_eq!(records(&sent(fixture).await), [record(72, "x", "")]);
@@ -292,7 +371,7 @@ pub(crate) async fn check(fixture: &Fixture) {
     // Calls are not worth sending for long.
     push(fixture, &[72], json!({"message": "call", "expiry": 0})).await;
     fixture.clock.advance(Duration::from_secs(31));
-    assert_eq!(fixture.service.clean_up_push().await.unwrap(), 1);
+    assert_eq!(fixture.service.clean_up_push().await.unwrap(), 2, "this one and the last one");
     assert_eq!(fixture.tenant.waiting_push().await.unwrap(), (0, 0));
     let moved = json!({"USER_ID": 73, "DEVICE_ID": "d72", "DEVICE_TYPE": "APPLE",
         "VOIP_TOKEN": "ab".repeat(32)});

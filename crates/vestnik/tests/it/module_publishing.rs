@@ -267,7 +267,9 @@ fn m_082_a_back_end_has_every_configured_address_tried() {
         }),
     );
     let input = json!({"STEPS": "Y", "HOST": at.to_string()});
-    let check = result(&call(&server, "pull.server.check", &input));
+    let refused = call(&server, "pull.server.check", &input);
+    assert_eq!(error(&refused), (403, "ACCESS_DENIED".into()));
+    let check = result(&call_with(&server, &admin, "pull.server.check", &input));
     assert_eq!(check["reachable"], true, "{check}");
     let step = |name: &str| {
         let steps = check["steps"].as_array().unwrap();
