@@ -16,6 +16,9 @@ const PAGE: usize = 500;
 const MESSAGES: usize = 50;
 /// Entries of an index that are read together.
 const ENTRIES: usize = 1000;
+/// Numbers (of the 16 digits) by which the target is ahead while both layouts publish: a number must not
+/// be given in both.
+const AHEAD: u64 = 1_000_000_000_000;
 
 /// What is copied, and how.
 #[derive(Clone, Debug)]
@@ -74,6 +77,7 @@ struct Copy<'a> {
     from: String,
     to: String,
     is_dry: bool,
+    ahead: u64,
     done: Migrated,
     progress: &'a mut dyn FnMut(&Migrated),
 }
@@ -123,6 +127,7 @@ impl Migration {
             from: self.from.base(),
             to: self.to.base(),
             is_dry: self.is_dry,
+            ahead: if self.while_running { AHEAD } else { 0 },
             done: Migrated::default(),
             progress,
         };
@@ -166,10 +171,13 @@ impl Copy<'_> {
 
     async fn raise_numbering(&mut self) -> Result<(), RedisError> {
         let (from, to) = (self.from.clone(), self.to.clone());
-        let newest = self.newest(&from).await?;
-        if self.is_dry || newest <= self.newest(&to).await? {
+        let (newest, there) = (self.newest(&from).await?, self.newest(&to).await?);
+        // A later copy finds the lead of the first one a little smaller: that is still enough.
+        let least = MessageId::new(newest.epoch(), newest.seq() + self.ahead / 2);
+        if self.is_dry || newest == MessageId::ZERO || least <= there {
             return Ok(());
         }
+        let newest = MessageId::new(newest.epoch(), newest.seq() + self.ahead);
         let mut command = redis::cmd("MSET");
         command.arg(format!("{to}server:startdate")).arg(newest.epoch());
         command.arg(format!("{to}server:messagecounter")).arg(newest.seq());
@@ -283,5 +291,43 @@ impl Copy<'_> {
             self.ask::<u64>(&expire).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Server, own};
+    use super::*;
+    use crate::engine::HistoryLimits;
+    use crate::engine::contract::{Bench, bodies, private};
+
+    #[test]
+    fn both_layouts_publish_between_two_copies_and_every_channel_has_its_own_messages() {
+        let server = Server::start(&[]);
+        let bench = |layout| Bench::redis(HistoryLimits::on_disk(), server.options(layout));
+        let old = bench(Layout::PushServer);
+        let migration = Migration {
+            access: server.options(own()).access,
+            from: Layout::PushServer,
+            to: own(),
+            is_dry: false,
+            while_running: true,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let copy = || runtime.block_on(migration.run(&mut |_| {})).unwrap();
+        old.say(&[private(1)], "first", 60);
+        assert_eq!(copy().messages, 1);
+        let new = bench(own());
+        for n in 1..=3 {
+            old.say(&[private(1)], &format!("old {n}"), 60);
+            new.say(&[private(2)], &format!("new {n}"), 60);
+        }
+        new.say(&[private(1)], "last", 60);
+        assert_eq!(copy().messages, 3);
+        let kept = |who| bodies(&new.replay(&[private(who)], MessageId::ZERO).envelopes);
+        assert_eq!(kept(1), ["first", "old 1", "old 2", "old 3", "last"]);
+        assert_eq!(kept(2), ["new 1", "new 2", "new 3"]);
+        new.say(&[private(2)], "new 4", 60);
+        assert_eq!(kept(2), ["new 1", "new 2", "new 3", "new 4"]);
     }
 }
