@@ -822,19 +822,27 @@ impl Shard {
         self.spawn(async move {
             loop {
                 let asked: Vec<_> = {
-                    let questions = &mut shard.state.borrow_mut().questions;
-                    match questions.get_mut(&key) {
-                        Some(waiting) if !waiting.is_empty() => waiting.drain(..).collect(),
+                    let state = &mut *shard.state.borrow_mut();
+                    let is_open = is_open(state, key);
+                    match state.questions.get_mut(&key) {
+                        Some(waiting) if is_open && !waiting.is_empty() => {
+                            waiting.drain(..).collect()
+                        }
                         _ => {
-                            questions.remove(&key);
+                            state.questions.remove(&key);
                             return;
                         }
                     }
                 };
                 let answers = shard.channel_stats_of_each(&asked).await;
-                let subscribers = &mut shard.state.borrow_mut().subscribers;
+                let state = &mut *shard.state.borrow_mut();
+                // Nothing comes behind a Close frame of ours.
+                if !is_open(state, key) {
+                    state.questions.remove(&key);
+                    return;
+                }
                 for answer in answers {
-                    subscribers.send(key, codec::frame(Opcode::Binary, &[&answer]));
+                    state.subscribers.send(key, codec::frame(Opcode::Binary, &[&answer]));
                 }
                 shard.wake();
             }
@@ -888,6 +896,11 @@ enum Consumed {
     All,
     UpTo(usize),
     Ended,
+}
+
+/// Whether the connection is there and nobody began to close it.
+fn is_open(state: &mut State, key: SubscriberKey) -> bool {
+    websocket(state, key).is_some_and(|socket| socket.closing == Closing::No)
 }
 
 /// The WebSocket connection of a subscriber, if it is one.
