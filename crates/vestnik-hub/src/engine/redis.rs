@@ -434,6 +434,15 @@ impl Inner {
         }
     }
 
+    /// Tells the publishers of what is in flight that Redis refused it.
+    fn refuse_flying(&self, flying: &mut Option<Flying>, error: RedisError) {
+        self.metrics.increment(Metric::RedisFailures);
+        let batches = flying.take().map(|it| it.batches).unwrap_or_default();
+        let error = store(error);
+        tracing::error!(%error, "messages not stored");
+        batches.into_iter().for_each(|batch| self.refuse(batch, &error));
+    }
+
     fn refuse(&self, batch: Waiting, error: &EngineError) {
         let stored = batch.drafts.iter().filter(|draft| draft.expiry.is_stored()).count();
         self.metrics.add(Metric::NotStored, stored as u64);
@@ -563,13 +572,7 @@ impl Inner {
                 // A connection that is over says so first: its errors say nothing of the batch.
                 self.take_pushes(session)?;
                 match error {
-                    error if is_refusal(&error) => {
-                        self.metrics.increment(Metric::RedisFailures);
-                        let batches = flying.take().map(|it| it.batches).unwrap_or_default();
-                        let error = store(error);
-                        tracing::error!(%error, "messages not stored");
-                        batches.into_iter().for_each(|batch| self.refuse(batch, &error));
-                    }
+                    error if is_refusal(&error) => self.refuse_flying(flying, error),
                     error => return Err(error.into()),
                 }
                 continue;
@@ -763,13 +766,22 @@ impl Inner {
 /// Whether the server answered that it does not take writes although it is the right one; nothing
 /// was executed.
 fn is_refusal(error: &RedisError) -> bool {
-    const CODES: [&str; 5] = ["OOM", "MISCONF", "NOREPLICAS", "NOPERM", "BUSY"];
+    takes_no_writes(error) || says(error, &["NOPERM", "BUSY"])
+}
+
+/// Whether the server refuses all writes for now. `NOPERM` and `BUSY` are of one call, and may be gone with
+/// the next one.
+fn takes_no_writes(error: &RedisError) -> bool {
+    says(error, &["OOM", "MISCONF", "NOREPLICAS"])
+}
+
+fn says(error: &RedisError, codes: &[&str]) -> bool {
     let said = error.code().unwrap_or_default();
     // Redis 6 says it behind the line of the script: its first write, so nothing was executed either.
     let in_script = error.detail().filter(|it| it.contains("@user_script"));
     let inner = in_script.and_then(|it| it.rsplit_once(": -")).map(|it| it.1);
     let inner = inner.and_then(|it| it.split(' ').next()).unwrap_or_default();
-    CODES.contains(&said) || CODES.contains(&inner)
+    codes.contains(&said) || codes.contains(&inner)
 }
 
 fn is_master(role: &redis::Value) -> bool {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use redis::RedisError;
 use vestnik_core::{Envelope, MessageId, Receiver};
 
-use super::{Broken, Flying, Inner, Numbered, Session, record};
+use super::{Broken, Flying, Inner, Numbered, Session, record, takes_no_writes};
 
 /// Receivers whose history is read in one call.
 const RECEIVERS: usize = 200;
@@ -69,7 +69,16 @@ impl Inner {
         let mut executed = match flying.as_ref() {
             None => None,
             // With nothing in it: executed before, the script says so; else it never will be.
-            Some(sent) => Some(self.publish(session, sent.serial, &[]).await?),
+            Some(sent) => match self.publish(session, sent.serial, &[]).await {
+                Ok(numbered) => Some(numbered),
+                // The script looks first whether it was executed, and writes only then: it was not. What
+                // was stored must be readable although nothing can be written.
+                Err(error) if takes_no_writes(&error) => {
+                    self.refuse_flying(flying, error);
+                    None
+                }
+                Err(error) => return Err(error.into()),
+            },
         };
         if let (Some(sent), Some(numbered)) = (flying.as_ref(), &executed)
             && numbered.count != sent.batches.iter().map(|it| it.drafts.len()).sum::<usize>()

@@ -644,3 +644,29 @@ fn what_was_missed_in_a_long_break_is_read_in_portions_and_all_of_it_arrives_in_
     assert_eq!(heard.last().map(String::as_str), Some("mine"));
     wait(waiting).unwrap();
 }
+
+#[test]
+fn q_189_a_server_that_comes_back_and_takes_no_writes_is_read_and_refuses_what_was_in_flight() {
+    for program in Program::all() {
+        let mut server = Server::of(&program, &["--maxmemory-policy", "noeviction"]);
+        let gate = Gate::before(&server);
+        let bench = Bench::redis(limits(), gate.options(&server));
+        bench.say(&[private(1)], "before", 60);
+        server.signal("-STOP");
+        let sent = bench.engine.submit(batch_of(draft(&[private(1)], "lost", 60))).unwrap();
+        until("the pause is noticed", || bench.count(Metric::RedisFailures) > 0);
+        gate.set(false);
+        server.kill();
+        server.start_again();
+        server.ask(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+        gate.set(true);
+        let Err(EngineError::Store(error)) = wait(sent) else { panic!("it was not refused") };
+        assert!(error.to_string().contains("OOM"), "{error}");
+        connected(&bench);
+        assert!(bench.replay(&[private(1)], MessageId::ZERO).envelopes.is_empty());
+        server.ask(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
+        bench.say(&[private(1)], "after", 60);
+        let kept = bench.replay(&[private(1)], MessageId::ZERO);
+        assert_eq!(bodies(&kept.envelopes), ["after"]);
+    }
+}
