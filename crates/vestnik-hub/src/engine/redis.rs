@@ -163,6 +163,8 @@ const INDEX_S: u64 = 86_400;
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(3);
+/// While the slot moves key by key: its end should be noticed soon.
+const PAUSE_MOVING: Duration = Duration::from_millis(500);
 
 impl Layout {
     fn base(&self) -> String {
@@ -402,8 +404,13 @@ impl Inner {
         loop {
             let broken = match self.connect().await {
                 Ok(mut session) => {
-                    pause = PAUSE_FIRST;
-                    self.serve(&mut session, &mut flying, &mut serial).await
+                    let since = Instant::now();
+                    let broken = self.serve(&mut session, &mut flying, &mut serial).await;
+                    // A server that can be reached and does not serve is no reason to hurry.
+                    if since.elapsed() > PAUSE_MAX {
+                        pause = PAUSE_FIRST;
+                    }
+                    broken
                 }
                 Err(error) => Broken::Failed(error.to_string()),
             };
@@ -416,6 +423,9 @@ impl Inner {
             self.metrics.increment(Metric::RedisFailures);
             tracing::warn!(error, "no connection to redis; trying again");
             self.forget_overdue();
+            if is_moving(&error) {
+                pause = pause.min(PAUSE_MOVING);
+            }
             // Half of it at random: nodes that lost Redis together do not return together.
             let half = u64::try_from(pause.as_millis() / 2).unwrap_or(0).max(1);
             let wait = Duration::from_millis(half + random() % half);
@@ -782,6 +792,15 @@ fn says(error: &RedisError, codes: &[&str]) -> bool {
     let inner = in_script.and_then(|it| it.rsplit_once(": -")).map(|it| it.1);
     let inner = inner.and_then(|it| it.split(' ').next()).unwrap_or_default();
     codes.contains(&said) || codes.contains(&inner)
+}
+
+/// Whether a session ended because the slot of the keys is on its way to another server.
+fn is_moving(error: &str) -> bool {
+    let error = error.to_ascii_lowercase();
+    ["ask", "moved", "tryagain"]
+        .iter()
+        .any(|code| error.split(|it: char| !it.is_ascii_alphanumeric()).any(|word| word == *code))
+        || error.contains("non local key")
 }
 
 fn is_master(role: &redis::Value) -> bool {
