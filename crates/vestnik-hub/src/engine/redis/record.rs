@@ -207,7 +207,7 @@ pub(super) fn read_message(bytes: &[u8], receivers: Vec<Receiver>) -> Option<Env
         kind: MessageKind::UNKNOWN,
         additions: Additions::new(additions),
     };
-    let created_ms = if created_ms == 0 { created_s * 1000 } else { created_ms };
+    let created_ms = if created_ms == 0 { created_s.saturating_mul(1000) } else { created_ms };
     Some(Envelope::new(id?, created_ms, draft))
 }
 
@@ -349,6 +349,13 @@ mod tests {
     fn q_157_what_is_no_notification_is_refused() {
         assert!(read_notification(br#"{"id":1,"text":"of generation 3"}"#).is_none());
         assert!(read_notification(&[0x0a, 0xff]).is_none());
+    }
+
+    #[test]
+    fn q_157_a_time_beyond_all_measure_is_read() {
+        // Field 4, the time in seconds, as a fixed number of 64 bits; then no id.
+        let bytes = [33, 0, 0, 0, 0, 0, 0, 0, 1];
+        assert!(read_message(&bytes, Vec::new()).is_none());
     }
 
     proptest! {
