@@ -554,6 +554,9 @@ fn q_177_k_043_w_009_w_010_nothing_acknowledged_is_lost_doubled_or_swapped_by_ki
         "limits.outbox_bytes=64KiB",
         // Some replays come from files.
         "history.cache_bytes=64KiB",
+        // On a fast disk readers that are slow fall behind by more than the usual thousand messages.
+        "history.messages_per_channel=20000",
+        "history.replay_messages=20000",
         "log.level=error",
     ]);
     let stage = Arc::new(Stage {
