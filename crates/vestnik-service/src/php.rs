@@ -126,19 +126,8 @@ impl Value {
             Self::Float(number) => json.push_str(&serde_json::Value::from(*number).to_string()),
             Self::Text(text) => json.push_str(&serde_json::Value::from(text.as_str()).to_string()),
             Self::Array(entries) => {
-                let is_list = (0_i64..).zip(entries).all(|(at, (key, _))| *key == Self::Int(at));
-                json.push(if is_list { '[' } else { '{' });
-                for (at, (key, value)) in entries.iter().enumerate() {
-                    if at > 0 {
-                        json.push(',');
-                    }
-                    if !is_list {
-                        Self::Text(key.to_text().unwrap_or_default()).write_json(json);
-                        json.push(':');
-                    }
-                    value.write_json(json);
-                }
-                json.push(if is_list { ']' } else { '}' });
+                let key = |json: &mut String, key: &str| Self::text(key).write_json(json);
+                write_entries(json, entries, key, |json, value| value.write_json(json));
             }
         }
     }
@@ -160,20 +149,9 @@ impl Value {
             Self::Float(number) => _ = write!(literal, "'{number}'"),
             Self::Text(text) => write_quoted(literal, text),
             Self::Array(entries) => {
-                let is_list = !entries.is_empty()
-                    && (0_i64..).zip(entries).all(|(at, (key, _))| *key == Self::Int(at));
-                literal.push(if is_list || entries.is_empty() { '[' } else { '{' });
-                for (at, (key, value)) in entries.iter().enumerate() {
-                    if at > 0 {
-                        literal.push(',');
-                    }
-                    if !is_list {
-                        write_quoted(literal, &key.to_text().unwrap_or_default());
-                        literal.push(':');
-                    }
+                write_entries(literal, entries, write_quoted, |literal, value| {
                     value.write_literal(literal);
-                }
-                literal.push(if is_list || entries.is_empty() { ']' } else { '}' });
+                });
             }
         }
     }
@@ -203,6 +181,28 @@ impl Value {
             }
         }
     }
+}
+
+/// A list, where the keys are 0, 1, 2 … or there are none; else an object.
+fn write_entries(
+    into: &mut String,
+    entries: &[(Value, Value)],
+    key: impl Fn(&mut String, &str),
+    value: impl Fn(&mut String, &Value),
+) {
+    let is_list = (0_i64..).zip(entries).all(|(at, (key, _))| *key == Value::Int(at));
+    into.push(if is_list { '[' } else { '{' });
+    for (at, (name, entry)) in entries.iter().enumerate() {
+        if at > 0 {
+            into.push(',');
+        }
+        if !is_list {
+            key(into, &name.to_text().unwrap_or_default());
+            into.push(':');
+        }
+        value(into, entry);
+    }
+    into.push(if is_list { ']' } else { '}' });
 }
 
 /// A string between single quotes; nothing in it ends the quotes, the line or a script element.

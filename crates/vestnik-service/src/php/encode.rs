@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::Value;
+use super::{Value, write_entries};
 
 /// Which letters are written as `\u` and their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,19 +39,10 @@ impl Value {
             Self::Float(number) => write_float(json, *number),
             Self::Text(text) => write_text(json, text, escapes),
             Self::Array(entries) => {
-                let is_list = (0_i64..).zip(entries).all(|(at, (key, _))| *key == Self::Int(at));
-                json.push(if is_list { '[' } else { '{' });
-                for (at, (key, value)) in entries.iter().enumerate() {
-                    if at > 0 {
-                        json.push(',');
-                    }
-                    if !is_list {
-                        write_text(json, &key.to_text().unwrap_or_default(), escapes);
-                        json.push(':');
-                    }
+                let key = |json: &mut String, key: &str| write_text(json, key, escapes);
+                write_entries(json, entries, key, |json, value| {
                     value.write_php_json(json, escapes);
-                }
-                json.push(if is_list { ']' } else { '}' });
+                });
             }
         }
     }
