@@ -435,6 +435,12 @@ impl Options {
         self.text(key) == "Y"
     }
 
+    /// Whether notifications go to mobile devices: option `push` is anything but `N`.
+    #[must_use]
+    pub fn is_push_on(&self) -> bool {
+        self.text(Key::Push) != "N"
+    }
+
     /// The value of `key` as a number, as PHP reads one.
     #[must_use]
     pub fn number(&self, key: Key) -> i64 {

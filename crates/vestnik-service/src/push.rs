@@ -7,6 +7,7 @@ mod device;
 mod mode;
 mod queue;
 mod record;
+mod wish;
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,6 +18,7 @@ pub use device::{APPLICATION, Device, DeviceError, Platform, Registration, uniqu
 pub use mode::{Mode, Situation};
 pub use queue::{DEFERRED_PER_RUN, PushBatch, Sent};
 pub use record::Message;
+pub(crate) use wish::{Wishes, kind_name, yes_or_no};
 
 use crate::db::DatabaseError;
 use crate::option::{Key, OptionError, Options};
@@ -43,7 +45,7 @@ const STATUS: &str = "push_status";
 const SMART_FILTER: &str = "push_smartfilter_status";
 /// The same where the smart filter is off unless the user says otherwise.
 const SMART_FILTER_OFF: &str = "push_smartfilter_status_v2";
-/// Which notifications a user wants, and which numbers on the badge.
+/// Which notifications a user wants.
 pub(crate) const NOTIFICATIONS: &str = "mobilePushType";
 
 fn base64(bytes: &[u8]) -> String {
@@ -162,13 +164,16 @@ impl Tenant {
     /// When one of them is wrong, push is off, or nothing could be stored; then nobody is notified.
     pub async fn push(&self, notifications: Vec<Push>) -> Result<(), PushError> {
         let options = self.options("").await?;
-        if options.text(Key::Push) == "N" {
+        if !options.is_push_on() {
             return Err(PushError::Disabled);
         }
         let mut merged: Vec<Push> = Vec::new();
         for notification in notifications {
             notification.check()?;
-            match merged.iter_mut().find(|known| is_same(known, &notification)) {
+            // What is for more users than one may be for stays several.
+            let has_room = |it: &Push| it.users.len() + notification.users.len() <= USERS_MAX;
+            let same = merged.iter_mut().find(|it| has_room(it) && is_same(it, &notification));
+            match same {
                 Some(known) => known.users.extend(notification.users),
                 None => merged.push(notification),
             }
@@ -177,7 +182,6 @@ impl Tenant {
         for notification in &mut merged {
             let mut known = HashSet::new();
             notification.users.retain(|user| known.insert(*user));
-            notification.check()?;
             self.sort_out(notification, &options, &mut outgoing).await?;
         }
         let batches = self.batches(&outgoing.sent, &options);

@@ -77,7 +77,7 @@ impl Situation {
             choice: ServerChoice::of(options),
             generation,
             has_websocket: websocket_in_force(generation, options.is_on(Key::Websocket)),
-            has_push: options.text(Key::Push) != "N",
+            has_push: options.is_push_on(),
         }
     }
 }

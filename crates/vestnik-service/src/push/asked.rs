@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{Mode, Push, Told};
-use crate::php::{self, Value};
+use super::{Mode, Push, Told, Wishes, kind_name, yes_or_no};
 use crate::tenant::Tenant;
 
 /// Users that one question is about: the answer has its limit, too.
@@ -128,14 +127,14 @@ impl Tenant {
         notification: &Push,
     ) -> impl Fn(Option<&str>) -> bool + use<> {
         let kind = notification.kind.clone().filter(|kind| !kind.is_empty());
-        let name = kind.map(|kind| format!("{}|{kind}", notification.module_id));
+        let name = kind.map(|kind| kind_name(&notification.module_id, &kind));
         let default = match &name {
             Some(name) => self.default_of_kind(name).await,
             None => true,
         };
         move |wanted| {
             let Some(name) = &name else { return false };
-            let own = wanted.and_then(|wanted| own_wish(wanted, name));
+            let own = wanted.and_then(|wanted| Wishes::read(wanted).get(name));
             !own.unwrap_or(default)
         }
     }
@@ -143,25 +142,14 @@ impl Tenant {
     async fn default_of_kind(&self, name: &str) -> bool {
         let modules = self.listed_by_hook("mobile.push.types").await;
         let of_module = |module: &Map<String, Json>| {
-            let module_id = module.get("module_id")?.as_str()?.to_owned();
+            let module_id = module.get("module_id")?.as_str()?;
             let kinds = module.get("types")?.as_array()?;
             kinds.iter().find_map(|kind| {
-                let is_it = format!("{module_id}|{}", kind.get("type")?.as_str()?) == name;
-                is_it.then(|| kind.get("default").is_some_and(is_on))
+                let is_it = kind_name(module_id, kind.get("type")?.as_str()?) == name;
+                let default = kind.get("default").and_then(|it| yes_or_no(&it.to_string()));
+                is_it.then_some(default == Some(true))
             })
         };
         modules.iter().find_map(of_module).unwrap_or(true)
     }
-}
-
-/// `true`, `Y` or 1.
-fn is_on(value: &Json) -> bool {
-    *value == true || *value == 1 || value.as_str().is_some_and(|it| matches!(it, "Y" | "1"))
-}
-
-/// What a user's option says of one kind.
-fn own_wish(option: &str, name: &str) -> Option<bool> {
-    let Ok(Value::Array(entries)) = php::unserialize(option) else { return None };
-    let (_, value) = entries.iter().find(|(known, _)| *known == Value::text(name))?;
-    Some(*value == Value::Bool(true))
 }

@@ -207,11 +207,7 @@ impl Tenant {
     /// When the options or the database fail; what was not taken waits on.
     pub async fn send_deferred(&self) -> Result<u64, PushError> {
         let options = self.options("").await?;
-        let before = moment(self.now_s().saturating_sub(DEFERRED_S));
-        let most = Value::Int(DEFERRED_PER_RUN as i64);
-        let values = [Value::Int(self.id()), before, most];
-        let rows = self.database().fetch(&DEFERRED, &values).await?;
-        if options.text(Key::Push) == "N" {
+        if !options.is_push_on() {
             // What waited when push was switched off stays where it is.
             return Ok(0);
         }
@@ -220,6 +216,10 @@ impl Tenant {
             // The gateway is away; they wait where they are.
             return Ok(0);
         }
+        let before = moment(self.now_s().saturating_sub(DEFERRED_S));
+        let most = Value::Int(DEFERRED_PER_RUN as i64);
+        let values = [Value::Int(self.id()), before, most];
+        let rows = self.database().fetch(&DEFERRED, &values).await?;
         let mut users = rows.iter().map(|row| row.int(1)).collect::<Result<Vec<_>, _>>()?;
         users.sort_unstable();
         users.dedup();

@@ -104,10 +104,19 @@ impl Asked {
         !self.event.command.is_empty()
     }
 
+    /// With the notification that is asked for.
+    async fn checked(mut self, tenant: &Tenant) -> Result<Self, RestError> {
+        self.notification = self.notification(tenant).await?;
+        Ok(self)
+    }
+
     /// The notification that is asked for; none beside an event for those who have no devices: channels and
     /// guests.
     async fn notification(&self, tenant: &Tenant) -> Result<Option<Push>, RestError> {
         let Some(description) = &self.push else { return Ok(None) };
+        if !tenant.options("").await?.is_push_on() {
+            return if self.has_event() { Ok(None) } else { Err(PushError::Disabled.into()) };
+        }
         let made = push::beside_event(tenant, &self.event, description).await?;
         if self.has_event() && made.users.is_empty() {
             return Ok(None);
@@ -122,18 +131,15 @@ async fn publish(
     call: &Call<'_>,
     asked: Vec<Result<Asked, RestError>>,
 ) -> Result<Vec<Result<(), RestError>>, RestError> {
-    let mut asked = asked;
-    for asked in &mut asked {
-        let made = match asked {
-            Ok(asked) => asked.notification(call.tenant()).await,
-            Err(_) => continue,
-        };
-        match (made, &mut *asked) {
-            (Ok(notification), Ok(asked)) => asked.notification = notification,
-            (Err(error), asked) => *asked = Err(error),
-            (Ok(_), Err(_)) => {}
-        }
+    // Whatever is wrong with a notification is said before anything is published.
+    let mut checked = Vec::with_capacity(asked.len());
+    for asked in asked {
+        checked.push(match asked {
+            Ok(asked) => asked.checked(call.tenant()).await,
+            Err(error) => Err(error),
+        });
     }
+    let asked = checked;
     let events: Vec<Event> = asked
         .iter()
         .flatten()
@@ -172,13 +178,12 @@ async fn notify(
     let (places, made): (Vec<_>, Vec<_>) =
         pushes.into_iter().map(|(place, has_event, made)| ((place, has_event), made)).unzip();
     let Err(error) = call.tenant().push(made).await else { return };
-    let is_off = matches!(error, PushError::Disabled);
     let error = RestError::from(error);
     for (place, has_event) in places {
-        if !has_event {
-            results[place] = Err(error.clone());
-        } else if !is_off {
+        if has_event {
             tracing::warn!(%error, "an event is published, and nobody is notified of it");
+        } else {
+            results[place] = Err(error.clone());
         }
     }
 }

@@ -3,9 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::{Call, Field, Kind, Operation, Outcome, RestError, Right};
-use crate::option::Key;
-use crate::php::{self, Value};
-use crate::push::NOTIFICATIONS;
+use crate::push::{NOTIFICATIONS, Wishes, kind_name, yes_or_no};
 
 const USER: Field = Field::may("USER_ID", Kind::Number, "The user; a token's own unless given.");
 const ACTIVE: Field = Field::needed("ACTIVE", Kind::Switch, "Whether.");
@@ -13,8 +11,9 @@ const USER_VALUES: Field =
     Field::may("USER_VALUES", Kind::Switch, "Say what the user wants of each, too.");
 /// An option of a user: which counters are wanted.
 const COUNTERS: &str = "mobileCounterType";
-/// Items of a configuration.
+/// Items of a configuration, and bytes of their names.
 const ITEMS_MAX: usize = 1000;
+const NAME_BYTES_MAX: usize = 200;
 const STATUS: &str = r#"{"type":["boolean","null"]}"#;
 
 macro_rules! operation {
@@ -135,7 +134,7 @@ impl Call<'_> {
     }
 
     async fn is_push_off(&self) -> Result<bool, RestError> {
-        Ok(self.tenant().options("").await?.text(Key::Push) == "N")
+        Ok(!self.tenant().options("").await?.is_push_on())
     }
 }
 
@@ -179,40 +178,30 @@ async fn counter(call: Call<'_>) -> Outcome {
 }
 
 impl Call<'_> {
-    /// What the user set: names with yes or no.
-    async fn wanted(&self, user: i64, option: &str) -> Result<Vec<(String, bool)>, RestError> {
+    /// What the user wants.
+    async fn wishes(&self, user: i64, option: &str) -> Result<Wishes, RestError> {
         let stored = self.tenant().user_option(user, option).await?;
-        let Some(Value::Array(entries)) = stored.and_then(|text| php::unserialize(&text).ok())
-        else {
-            return Ok(Vec::new());
-        };
-        let entry = |(name, value): (Value, Value)| {
-            Some((name.to_text()?, matches!(value, Value::Bool(true))))
-        };
-        Ok(entries.into_iter().filter_map(entry).collect())
+        Ok(stored.map_or_else(Wishes::default, |text| Wishes::read(&text)))
     }
 
-    /// Adds to what the user set.
-    async fn want(
+    /// Adds to what the user wants.
+    async fn wish(
         &self,
         user: i64,
         option: &str,
-        changes: Vec<(String, bool)>,
+        changes: &[(String, bool)],
     ) -> Result<(), RestError> {
-        let mut wanted = self.wanted(user, option).await?;
-        for (name, is_on) in changes {
-            match wanted.iter_mut().find(|(known, _)| *known == name) {
-                Some(known) => known.1 = is_on,
-                None => wanted.push((name, is_on)),
+        let mut wishes = self.wishes(user, option).await?;
+        for (name, is_wanted) in changes {
+            if name.len() > NAME_BYTES_MAX {
+                return Err(wrong_config("a name is too long"));
             }
+            wishes.set(name, *is_wanted);
         }
-        if wanted.len() > ITEMS_MAX {
+        if wishes.len() > ITEMS_MAX {
             return Err(wrong_config("too many items"));
         }
-        let entries =
-            wanted.into_iter().map(|(name, is_on)| (Value::Text(name), Value::Bool(is_on)));
-        let text = Value::Array(entries.collect()).serialize();
-        Ok(self.tenant().set_user_option(user, option, &text).await?)
+        Ok(self.tenant().set_user_option(user, option, &wishes.to_text()).await?)
     }
 }
 
@@ -220,38 +209,25 @@ fn wrong_config(text: &str) -> RestError {
     RestError::new(400, "CONFIG_ERROR", format!("field `CONFIG`: {text}"))
 }
 
-/// `true`, `Y`, `1`, or their opposites.
-fn switch(raw: &str) -> Option<bool> {
-    match raw.trim_matches('"').to_ascii_lowercase().as_str() {
-        "true" | "1" | "y" => Some(true),
-        "false" | "0" | "n" | "" => Some(false),
-        _ => None,
-    }
-}
-
 fn text<'a>(item: &'a serde_json::Map<String, Json>, name: &str) -> &'a str {
     item.get(name).and_then(Json::as_str).unwrap_or_default()
 }
 
 fn is_on(item: &serde_json::Map<String, Json>, name: &str) -> bool {
-    item.get(name).is_some_and(|value| switch(&value.to_string()) == Some(true))
-}
-
-fn of(wanted: &[(String, bool)], name: &str) -> Option<bool> {
-    wanted.iter().find(|(known, _)| known == name).map(|(_, is_on)| *is_on)
+    item.get(name).is_some_and(|value| yes_or_no(&value.to_string()) == Some(true))
 }
 
 async fn counter_types(call: Call<'_>) -> Outcome {
     let user = call.device_user()?;
     let has_values = call.input.switch("USER_VALUES")? == Some(true);
-    let wanted = call.wanted(user, COUNTERS).await?;
+    let wishes = call.wishes(user, COUNTERS).await?;
     let types =
         call.tenant().listed_by_hook("mobile.counter.types").await.into_iter().map(|item| {
             let (name, otherwise) = (text(&item, "type"), is_on(&item, "default"));
             let mut shown =
                 json!({ "type": name, "name": text(&item, "name"), "default": otherwise });
             if has_values {
-                shown["value"] = of(&wanted, name).unwrap_or(otherwise).into();
+                shown["value"] = wishes.get(name).unwrap_or(otherwise).into();
             }
             shown
         });
@@ -260,14 +236,11 @@ async fn counter_types(call: Call<'_>) -> Outcome {
 
 async fn counter_config(call: Call<'_>) -> Outcome {
     let user = call.device_user()?;
-    let mut wanted = call.wanted(user, COUNTERS).await?;
+    let mut wishes = call.wishes(user, COUNTERS).await?;
     for item in call.tenant().listed_by_hook("mobile.counter.types").await {
-        let name = text(&item, "type");
-        if of(&wanted, name).is_none() {
-            wanted.push((name.to_owned(), is_on(&item, "default")));
-        }
+        wishes.set_default(text(&item, "type"), is_on(&item, "default"));
     }
-    let items = wanted.into_iter().map(|(name, is_on)| json!({ "type": name, "value": is_on }));
+    let items = wishes.iter().map(|(name, is_on)| json!({ "type": name, "value": is_on }));
     Ok(Json::from_iter(items).to_string())
 }
 
@@ -275,22 +248,19 @@ async fn set_counter_config(call: Call<'_>) -> Outcome {
     let user = call.device_user()?;
     let wrong = || wrong_config("types with `true` or `false` are wanted");
     let config = call.input.object("CONFIG").map_err(|_| wrong())?.ok_or_else(wrong)?;
-    let changes: Option<Vec<_>> =
-        config.members().map(|(name, raw)| Some((name.to_owned(), switch(raw.get())?))).collect();
+    let changes: Option<Vec<_>> = config
+        .members()
+        .map(|(name, raw)| Some((name.to_owned(), yes_or_no(raw.get())?)))
+        .collect();
     let changes = changes.filter(|changes| !changes.is_empty()).ok_or_else(wrong)?;
-    call.want(user, COUNTERS, changes).await?;
+    call.wish(user, COUNTERS, &changes).await?;
     Ok("true".to_owned())
-}
-
-/// How a notification is called in a user's option.
-fn notification(module_id: &str, kind: &str) -> String {
-    format!("{module_id}|{kind}")
 }
 
 async fn push_types(call: Call<'_>) -> Outcome {
     let user = call.device_user()?;
     let has_values = call.input.switch("USER_VALUES")? == Some(true);
-    let wanted = call.wanted(user, NOTIFICATIONS).await?;
+    let wishes = call.wishes(user, NOTIFICATIONS).await?;
     let mut modules = call.tenant().listed_by_hook("mobile.push.types").await;
     modules.sort_by(|one, two| text(one, "module_id").cmp(text(two, "module_id")));
     let shown = modules.iter().map(|module| {
@@ -305,8 +275,8 @@ async fn push_types(call: Call<'_>) -> Outcome {
                 "default": otherwise,
             });
             if has_values {
-                let value = of(&wanted, &notification(module_id, kind)).unwrap_or(otherwise);
-                shown["value"] = value.into();
+                let value = wishes.get(&kind_name(module_id, kind));
+                shown["value"] = value.unwrap_or(otherwise).into();
             }
             shown
         });
@@ -317,17 +287,15 @@ async fn push_types(call: Call<'_>) -> Outcome {
 
 async fn push_config(call: Call<'_>) -> Outcome {
     let user = call.device_user()?;
-    let mut wanted = call.wanted(user, NOTIFICATIONS).await?;
+    let mut wishes = call.wishes(user, NOTIFICATIONS).await?;
     for module in call.tenant().listed_by_hook("mobile.push.types").await {
         let types = module.get("types").and_then(Json::as_array).into_iter().flatten();
         for item in types.filter_map(Json::as_object) {
-            let name = notification(text(&module, "module_id"), text(item, "type"));
-            if of(&wanted, &name).is_none() {
-                wanted.push((name, is_on(item, "default")));
-            }
+            let name = kind_name(text(&module, "module_id"), text(item, "type"));
+            wishes.set_default(&name, is_on(item, "default"));
         }
     }
-    let items = wanted.iter().filter_map(|(name, is_on)| {
+    let items = wishes.iter().filter_map(|(name, is_on)| {
         let (module_id, kind) = name.split_once('|')?;
         Some(json!({ "module_id": module_id, "type": kind, "active": is_on }))
     });
@@ -344,14 +312,16 @@ async fn set_push_config(call: Call<'_>) -> Outcome {
         let (Some(module_id), Some(kind)) = (item.text("module_id")?, item.text("type")?) else {
             continue;
         };
-        let Some(active) = item.raw("active").and_then(|raw| switch(raw.get())) else { continue };
+        let Some(active) = item.raw("active").and_then(|raw| yes_or_no(raw.get())) else {
+            continue;
+        };
         if !module_id.is_empty() && !module_id.contains('|') && !kind.is_empty() {
-            changes.push((notification(&module_id, &kind), active));
+            changes.push((kind_name(&module_id, &kind), active));
         }
     }
     if items.is_empty() {
         return Err(wrong());
     }
-    call.want(user, NOTIFICATIONS, changes).await?;
+    call.wish(user, NOTIFICATIONS, &changes).await?;
     Ok("true".to_owned())
 }

@@ -200,8 +200,8 @@ async fn status(call: Call<'_>) -> Outcome {
         map => map.to_json(),
     };
     let (waiting, _) = call.tenant().waiting_push().await?;
-    let is_enabled = options.text(Key::Push) != "N";
-    let push = Value::map([("enabled", Value::Bool(is_enabled)), ("waiting", int(waiting))]);
+    let push =
+        Value::map([("enabled", Value::Bool(options.is_push_on())), ("waiting", int(waiting))]);
     let shown = call.tenant().notifications().await?.into_iter().map(|it| {
         Value::map([
             ("tag", Value::Text(it.tag)),

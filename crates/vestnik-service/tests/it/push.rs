@@ -281,6 +281,15 @@ async fn too_many_users_or_too_much_text_is_refused_before_anything_is_published
         "push": {"message": "x".repeat(70_000)}});
     assert!(call(&fixture, &stage, "pull.event.add", event).await.is_err());
     assert!(stage.0.published.lock().unwrap().is_empty());
+    // Equal ones that together are for too many stay several.
+    let half = |first: i64| {
+        let users: Vec<i64> = (first..first + 6000).collect();
+        json!({"recipients": {"users": users}, "module_id": "im", "push": {"message": "Ho"}})
+    };
+    let events = json!({"events": [half(1), half(7000)]});
+    let answer = call(&fixture, &stage, "pull.event.addBatch", events).await;
+    assert_eq!(answer, Ok(json!([true, true])));
+    assert_eq!(records(&sent(&fixture).await), [record(1, "Ho", "5")]);
     let users: Vec<i64> = vec![1; 20_000];
     let twice = json!({"recipients": {"users": users}, "module_id": "im", "command": "x",
         "push": {"message": "Hi"}});
