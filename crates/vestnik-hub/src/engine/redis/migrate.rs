@@ -173,11 +173,11 @@ impl Copy<'_> {
         let (from, to) = (self.from.clone(), self.to.clone());
         let (newest, there) = (self.newest(&from).await?, self.newest(&to).await?);
         // A later copy finds the lead of the first one a little smaller: that is still enough.
-        let least = MessageId::new(newest.epoch(), newest.seq() + self.ahead / 2);
+        let least = MessageId::new(newest.epoch(), newest.seq().saturating_add(self.ahead / 2));
         if self.is_dry || newest == MessageId::ZERO || least <= there {
             return Ok(());
         }
-        let newest = MessageId::new(newest.epoch(), newest.seq() + self.ahead);
+        let newest = MessageId::new(newest.epoch(), newest.seq().saturating_add(self.ahead));
         let mut command = redis::cmd("MSET");
         command.arg(format!("{to}server:startdate")).arg(newest.epoch());
         command.arg(format!("{to}server:messagecounter")).arg(newest.seq());
