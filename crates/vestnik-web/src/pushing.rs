@@ -33,9 +33,9 @@ pub(crate) async fn run(service: Service, gateways: Arc<Gateways>, stopping: Can
             Ok(Some(batch)) => {
                 // There may be more than one of us can send at a time.
                 service.wake_pushing();
-                let (sent, refusal) = gateways.send(&batch).await;
-                settle(&service, &batch, sent).await;
-                tell(&batch, sent, refusal).await;
+                let outcome = gateways.send(&batch).await;
+                settle(&service, &batch, outcome.sent()).await;
+                tell(&batch, outcome).await;
             }
             Ok(None) => {
                 tokio::select! {
@@ -55,6 +55,49 @@ pub(crate) async fn run(service: Service, gateways: Arc<Gateways>, stopping: Can
     }
 }
 
+/// What came of sending a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// The gateway has it.
+    Taken,
+    /// Nobody knows whether it arrived.
+    Unknown,
+    /// The gateway has too much to do.
+    Busy,
+    /// It does not take anything of this site, or is none; somebody may set that right.
+    Misdirected(StatusCode),
+    /// It does not take this batch, or failed with it; the same would come of it again.
+    Refused(StatusCode),
+    /// Nobody was there.
+    Away,
+}
+
+impl Outcome {
+    /// What an answer says. Only those that say that a batch was not taken have it sent again: an error
+    /// behind the gateway's door may come after it was.
+    fn of(status: StatusCode) -> Self {
+        match status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Self::Busy,
+            StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN
+            | StatusCode::NOT_FOUND
+            | StatusCode::METHOD_NOT_ALLOWED => Self::Misdirected(status),
+            _ if status.is_success() => Self::Taken,
+            _ if status.is_redirection() => Self::Misdirected(status),
+            _ => Self::Refused(status),
+        }
+    }
+
+    /// What becomes of the batch.
+    const fn sent(self) -> Sent {
+        match self {
+            Self::Taken | Self::Unknown | Self::Refused(_) => Sent::Done,
+            Self::Busy | Self::Misdirected(_) => Sent::Again,
+            Self::Away => Sent::Away,
+        }
+    }
+}
+
 /// Writes down what became of a batch; what is not written down is sent once more.
 async fn settle(service: &Service, batch: &PushBatch, sent: Sent) {
     const TRIES: u32 = 5;
@@ -70,9 +113,10 @@ async fn settle(service: &Service, batch: &PushBatch, sent: Sent) {
 }
 
 /// Tells administrators of a gateway that refuses the site, or that it does so no longer.
-async fn tell(batch: &PushBatch, sent: Sent, refusal: Option<StatusCode>) {
-    let told = match refusal {
-        Some(status) => {
+async fn tell(batch: &PushBatch, outcome: Outcome) {
+    let told = match outcome {
+        Outcome::Misdirected(status) | Outcome::Refused(status) => {
+            tracing::warn!(%status, "the gateway does not take notifications");
             let text = format!(
                 "The gateway of option `push_service_url` refuses notifications with status {}. \
                  Check the address and option `licence_key`.",
@@ -80,8 +124,8 @@ async fn tell(batch: &PushBatch, sent: Sent, refusal: Option<StatusCode>) {
             );
             batch.tenant.notify(PUSH_REFUSED, &text).await
         }
-        None if sent == Sent::Done => batch.tenant.withdraw_notification(PUSH_REFUSED).await,
-        None => Ok(()),
+        Outcome::Taken => batch.tenant.withdraw_notification(PUSH_REFUSED).await,
+        Outcome::Unknown | Outcome::Busy | Outcome::Away => Ok(()),
     };
     if let Err(error) = told {
         tracing::warn!(%error, "administrators are not told of the gateway for notifications");
@@ -112,8 +156,8 @@ impl Gateways {
         Arc::clone(client)
     }
 
-    /// Sends a batch; what became of it, and the status of an answer that says the site is refused.
-    async fn send(&self, batch: &PushBatch) -> (Sent, Option<StatusCode>) {
+    /// Sends a batch.
+    async fn send(&self, batch: &PushBatch) -> Outcome {
         let request = Request::builder()
             .method(Method::POST)
             .uri(&batch.address)
@@ -124,50 +168,24 @@ impl Gateways {
             Ok(request) => request,
             Err(error) => {
                 tracing::error!(%error, "option `push_service_url` is no address");
-                return (Sent::Away, None);
+                return Outcome::Away;
             }
         };
         // Neither the address nor the batch is written down: one has the site's key, the other texts.
-        let client = self.client(&batch.address);
-        match client.send(request).await {
-            Ok(answer) => judge(answer.status),
+        match self.client(&batch.address).send(request).await {
+            Ok(answer) => Outcome::of(answer.status),
             Err(HttpFailure::Unsent(reason)) => {
                 tracing::warn!(reason, "the gateway for notifications is not reached; they wait");
-                (Sent::Away, None)
+                Outcome::Away
             }
             Err(HttpFailure::Unanswered(reason)) => {
                 tracing::warn!(
                     reason,
                     "the gateway gave no answer; whether notifications arrived is not known"
                 );
-                (Sent::Done, None)
+                Outcome::Unknown
             }
         }
-    }
-}
-
-/// What an answer says of a batch. Only those that say that it was not taken have it sent again: an error
-/// behind the gateway's door may come after it was.
-fn judge(status: StatusCode) -> (Sent, Option<StatusCode>) {
-    const TOO_MUCH: [StatusCode; 2] =
-        [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
-    const NOT_OURS: [StatusCode; 4] = [
-        StatusCode::UNAUTHORIZED,
-        StatusCode::FORBIDDEN,
-        StatusCode::NOT_FOUND,
-        StatusCode::METHOD_NOT_ALLOWED,
-    ];
-    if status.is_success() {
-        return (Sent::Done, None);
-    }
-    tracing::warn!(%status, "the gateway does not take notifications");
-    if TOO_MUCH.contains(&status) {
-        (Sent::Again, None)
-    } else if NOT_OURS.contains(&status) || status.is_redirection() {
-        // Somebody may set it right.
-        (Sent::Again, Some(status))
-    } else {
-        (Sent::Done, Some(status))
     }
 }
 
@@ -206,10 +224,11 @@ mod tests {
             (502, Sent::Done, true),
             (503, Sent::Again, false),
         ] {
-            let status = StatusCode::from_u16(status).unwrap();
-            let (found, refusal) = judge(status);
-            assert_eq!((found, refusal.is_some()), (sent, is_told), "{status}");
+            let outcome = Outcome::of(StatusCode::from_u16(status).unwrap());
+            let told = matches!(outcome, Outcome::Misdirected(_) | Outcome::Refused(_));
+            assert_eq!((outcome.sent(), told), (sent, is_told), "{status}");
         }
+        assert_eq!((Outcome::Unknown.sent(), Outcome::Away.sent()), (Sent::Done, Sent::Away));
     }
 
     #[test]
