@@ -12,6 +12,7 @@ use vestnik_core::metric::Histogram;
 use vestnik_core::{Envelope, Receiver};
 
 use crate::presence::Presence;
+use crate::reply::{Outcome, Reply};
 
 /// Which shard: counted from 0, below [`Announcer::SHARDS_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -99,8 +100,22 @@ struct Inbox {
 #[derive(Default)]
 struct Waiting {
     messages: VecDeque<Announced>,
+    /// For publishers who wait on the thread of the shard.
+    answers: Vec<(Reply, Outcome)>,
     /// The shard is gone: nothing is kept for it.
     is_retired: bool,
+}
+
+/// Shards into whose inboxes something was put, and who are not woken yet.
+#[derive(Default)]
+#[must_use = "they are to be woken: `Announcer::wake`"]
+pub struct Unwoken(u64);
+
+impl Unwoken {
+    /// Adds other shards, so that each is woken once.
+    pub fn join(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
 }
 
 /// A message on its way to one shard.
@@ -164,7 +179,13 @@ impl Announcer {
     /// Hands numbered messages, in order, to every shard that has a listener. Called by the engine
     /// inside the step that numbered them, so that no shard sees ids out of order. Never waits.
     pub fn announce(&self, envelopes: &[Arc<Envelope>]) {
-        let mut woken = 0;
+        self.wake(self.put(envelopes));
+    }
+
+    /// Like [`Announcer::announce`], but leaves it to the caller to wake the shards, with
+    /// [`Announcer::wake`] and soon.
+    pub fn put(&self, envelopes: &[Arc<Envelope>]) -> Unwoken {
+        let mut unwoken = Unwoken::default();
         for envelope in envelopes {
             let (mut shards, mut subscribers) = (0_u64, 0_u32);
             for receiver in &envelope.receivers {
@@ -177,16 +198,38 @@ impl Announcer {
             }
             // Connections are spread evenly, so each shard has about its share of them.
             let work = (subscribers / shards.count_ones()).max(1);
-            woken |= shards;
+            unwoken.0 |= shards;
             while shards != 0 {
                 let inbox = &self.inboxes[shards.trailing_zeros() as usize];
                 inbox.put(Announced { envelope: Arc::clone(envelope), work });
                 shards &= shards - 1;
             }
         }
-        while woken != 0 {
-            self.inboxes[woken.trailing_zeros() as usize].news.notify_one();
-            woken &= woken - 1;
+        unwoken
+    }
+
+    /// Answers a publisher: through the inbox of the shard on whose thread it waits, or at once.
+    pub(crate) fn answer(&self, reply: Reply, outcome: Outcome) -> Unwoken {
+        let Some(shard) = reply.shard else {
+            reply.send(outcome);
+            return Unwoken::default();
+        };
+        let mut waiting = lock(&self.inboxes[shard.index()].waiting);
+        if waiting.is_retired {
+            drop(waiting);
+            reply.send(outcome);
+            return Unwoken::default();
+        }
+        waiting.answers.push((reply, outcome));
+        Unwoken(shard.bit())
+    }
+
+    /// Wakes shards for which something was put.
+    pub fn wake(&self, unwoken: Unwoken) {
+        let Unwoken(mut shards) = unwoken;
+        while shards != 0 {
+            self.inboxes[shards.trailing_zeros() as usize].news.notify_one();
+            shards &= shards - 1;
         }
     }
 
@@ -227,10 +270,17 @@ impl Announcer {
         self.inboxes[shard.index()].news.notified().await;
     }
 
-    /// Swaps what waits for `shard` with `taken`, which must be empty.
+    /// Swaps the messages that wait for `shard` with `taken`, which must be empty.
     pub fn take(&self, shard: ShardNumber, taken: &mut VecDeque<Announced>) {
         debug_assert!(taken.is_empty(), "messages would be delivered twice");
         std::mem::swap(&mut lock(&self.inboxes[shard.index()].waiting).messages, taken);
+    }
+
+    /// Hands the answers that wait for publishers on the thread of `shard` to them. To be called on that
+    /// thread.
+    pub(crate) fn hand_answers(&self, shard: ShardNumber) {
+        let answers = std::mem::take(&mut lock(&self.inboxes[shard.index()].waiting).answers);
+        answers.into_iter().for_each(|(reply, outcome)| reply.send(outcome));
     }
 
     /// Says that `messages` messages taken by `shard`, which made `work`, were handed to its
@@ -246,13 +296,14 @@ impl Announcer {
     /// nothing is kept for it any more, and nobody waits for it.
     pub fn retire(&self, shard: ShardNumber, undelivered: usize, work: usize) {
         let inbox = &self.inboxes[shard.index()];
-        let waiting = {
+        let (messages, answers) = {
             let mut waiting = lock(&inbox.waiting);
             waiting.is_retired = true;
-            std::mem::take(&mut waiting.messages)
+            (std::mem::take(&mut waiting.messages), std::mem::take(&mut waiting.answers))
         };
-        let waiting_work: usize = waiting.iter().map(|announced| announced.work as usize).sum();
-        self.delivered(shard, waiting.len() + undelivered, waiting_work + work);
+        answers.into_iter().for_each(|(reply, outcome)| reply.send(outcome));
+        let waiting_work: usize = messages.iter().map(|announced| announced.work as usize).sum();
+        self.delivered(shard, messages.len() + undelivered, waiting_work + work);
     }
 
     /// Says that `shard` has one more subscriber that listens to `receiver`.

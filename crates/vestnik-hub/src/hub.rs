@@ -28,7 +28,7 @@ pub enum PublishError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The store did not answer in time; it is unknown whether the messages are kept.
-    #[error("the history did not answer within {} ms", Hub::ANSWER_WITHIN.as_millis())]
+    #[error("the history did not answer in time")]
     TimedOut,
 }
 
@@ -75,7 +75,7 @@ impl Hub {
     /// for storing.
     const SLOWED_FOR: Duration = Duration::from_millis(400);
 
-    /// Numbers, stores and announces `drafts`, in order.
+    /// Numbers, stores and announces `drafts`, in order, within [`Hub::ANSWER_WITHIN`].
     ///
     /// Returns their ids, which grow. Not cancel safe: dropped midway, the messages may have been
     /// published without their ids ever being returned.
@@ -84,6 +84,19 @@ impl Hub {
     /// `Overloaded`: nothing was published. `Engine`: see there. `TimedOut`: unknown.
     pub async fn publish(
         &self,
+        drafts: Vec<Draft>,
+        if_unstored: IfUnstored,
+    ) -> Result<Vec<MessageId>, PublishError> {
+        self.publish_within(Self::ANSWER_WITHIN, drafts, if_unstored).await
+    }
+
+    /// Like [`Hub::publish`], for a publisher that waits for another time.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn publish_within(
+        &self,
+        time: Duration,
         mut drafts: Vec<Draft>,
         if_unstored: IfUnstored,
     ) -> Result<Vec<MessageId>, PublishError> {
@@ -103,9 +116,8 @@ impl Hub {
             self.stats.count_messages(drafts.iter().map(|draft| &draft.kind));
             Ok(self.engine.submit(Batch { drafts, if_unstored })?.ids().await?)
         };
-        let result = tokio::time::timeout(Self::ANSWER_WITHIN, published)
-            .await
-            .unwrap_or(Err(PublishError::TimedOut));
+        let result =
+            tokio::time::timeout(time, published).await.unwrap_or(Err(PublishError::TimedOut));
         if result.is_err() {
             self.metrics.increment(Metric::Refused);
         }

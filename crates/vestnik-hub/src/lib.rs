@@ -9,6 +9,7 @@ pub mod hub;
 pub mod outbox;
 pub mod pairs;
 pub mod presence;
+mod reply;
 pub mod shard;
 pub mod stats;
 
@@ -17,4 +18,5 @@ pub use engine::{Engine, EngineError};
 pub use hub::{Hub, PublishError};
 pub use outbox::{Item, Outbox, OutboxLimits, Queue};
 pub use presence::Presence;
+pub use reply::settle_on;
 pub use shard::{Shard, Subscriber, SubscriberKey};

@@ -335,7 +335,10 @@ impl<C> Shard<C> {
     /// Nobody is given more than half of what an outbox takes without being written to: an outbox runs
     /// full because its peer does not read, never because messages came faster than this thread could
     /// write them.
+    ///
+    /// Answers for those who publish on this thread are handed to them on the way.
     pub fn deliver_announced(&mut self) {
+        self.announcer.hand_answers(self.number);
         self.inbox_unseen = true;
         let mut work = 0;
         while work < Round::WORK_MAX && !self.round.is_closed {

@@ -112,6 +112,7 @@ impl Server {
         let thread = std::thread::Builder::new().name(format!("shard-{}", number.index())).spawn(
             move || {
                 let _alarm = Alarm(Arc::clone(&shared));
+                vestnik_hub::settle_on(number);
                 tokio::task::LocalSet::new().block_on(&runtime, async move {
                     match Shard::new(shared, number, listeners) {
                         Ok((shard, poll)) => {

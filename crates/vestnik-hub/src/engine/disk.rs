@@ -5,6 +5,7 @@
 //! precedes takes none of this way: it is numbered and announced by its publisher's thread. What
 //! lives where is known in memory ([`super::index`]); bodies of the newest messages too.
 
+mod direct;
 #[doc(hidden)]
 pub mod fuzzing;
 mod record;
@@ -24,7 +25,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
 use tracing::error;
 use vestnik_core::metric::{Metric, Metrics};
 use vestnik_core::{Clock, Envelope, MessageId, Receiver};
@@ -34,6 +34,7 @@ use super::memory::{Counter, announce, number};
 use super::{
     Announcer, Batch, EngineError, HistoryLimits, Lookup, Replay, SWEEP_SLICE, SWEEP_SLICES, Ticket,
 };
+use crate::reply::Reply;
 use record::{Record, Salt};
 use writer::Writer;
 
@@ -226,7 +227,7 @@ enum Reserve {
 /// A batch that waits for the writer.
 struct Pending {
     batch: Batch,
-    answer: oneshot::Sender<Result<Vec<MessageId>, EngineError>>,
+    reply: Reply,
 }
 
 /// A file of the history.
@@ -354,8 +355,8 @@ impl Disk {
         if full && !state.pending.is_empty() {
             return Err(EngineError::Overloaded { waiting: state.pending_messages });
         }
-        let (answer, ticket) = oneshot::channel();
-        state.pending.push(Pending { batch, answer });
+        let (reply, ticket) = Reply::new();
+        state.pending.push(Pending { batch, reply });
         state.pending_messages += count;
         state.pending_bytes += bytes;
         let sleeps = std::mem::take(&mut state.sleeps);
@@ -363,7 +364,7 @@ impl Disk {
         if sleeps {
             self.shared.work.notify_one();
         }
-        Ok(Ticket::Pending(ticket))
+        Ok(ticket)
     }
 
     /// Numbers and announces messages that are not stored, ahead of which nothing waits.
@@ -372,7 +373,8 @@ impl Disk {
         let (mut before, created_ms) =
             state.counter.take(batch.drafts.len(), shared.clock.unix_ms());
         let envelopes = number(&mut before, created_ms, batch.drafts);
-        announce(&shared.announcer, &shared.metrics, &mut state.counter, &envelopes);
+        let unwoken = announce(&shared.announcer, &shared.metrics, &mut state.counter, &envelopes);
+        shared.announcer.wake(unwoken);
         if state.counter.last.seq() + RESERVE / 2 > state.reserved
             && state.reserve == Reserve::Enough
         {

@@ -7,6 +7,7 @@ use vestnik_core::{Clock, Draft, Envelope, MessageId, Receiver};
 
 use super::index::{Index, Place};
 use super::{Announcer, Batch, EngineError, HistoryLimits, Replay, SWEEP_SLICE, SWEEP_SLICES};
+use crate::announce::Unwoken;
 
 /// Gives ids and times.
 #[derive(Debug)]
@@ -48,19 +49,21 @@ pub(super) fn number(
     drafts.into_iter().map(&mut number_one).collect()
 }
 
-/// Announces numbered messages and counts them. Called with the engine's lock held.
+/// Announces numbered messages and counts them. Called with the engine's lock held; who hears of them is
+/// best woken when it is not any more.
 pub(super) fn announce(
     announcer: &Announcer,
     metrics: &Metrics,
     counter: &mut Counter,
     envelopes: &[Arc<Envelope>],
-) {
-    let Some(last) = envelopes.last() else { return };
-    announcer.announce(envelopes);
+) -> Unwoken {
+    let Some(last) = envelopes.last() else { return Unwoken::default() };
+    let unwoken = announcer.put(envelopes);
     counter.announced = last.id;
     let bytes = envelopes.iter().map(|envelope| envelope.body.len() as u64).sum();
     metrics.add(Metric::Published, envelopes.len() as u64);
     metrics.add(Metric::PublishedBytes, bytes);
+    unwoken
 }
 
 /// The engine that keeps messages in memory only.
@@ -111,7 +114,9 @@ impl Memory {
             self.metrics.add(Metric::Stored, stored);
             self.show(&state.index);
         }
-        announce(&self.announcer, &self.metrics, &mut state.counter, &envelopes);
+        let unwoken = announce(&self.announcer, &self.metrics, &mut state.counter, &envelopes);
+        drop(locked);
+        self.announcer.wake(unwoken);
         Ok(envelopes.iter().map(|envelope| envelope.id).collect())
     }
 

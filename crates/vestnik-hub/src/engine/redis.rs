@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use redis::RedisError;
 use redis::aio::MultiplexedConnection;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use vestnik_core::metric::{Metric, Metrics};
 use vestnik_core::{Clock, Draft, Envelope, MessageId, Receiver};
 
@@ -29,7 +29,8 @@ pub use link::{Access, Address, RedisTls, Topology};
 pub use migrate::{MigrateError, Migrated, Migration};
 
 use super::{Batch, EngineError, HistoryLimits, IfUnstored, NodeFacts, Replay, Ticket};
-use crate::announce::Announcer;
+use crate::announce::{Announcer, Unwoken};
+use crate::reply::Reply;
 use link::{Bus, Pushes};
 
 const PUBLISH: &str = include_str!("redis/publish.lua");
@@ -104,7 +105,7 @@ struct Reader {
 struct Waiting {
     drafts: Vec<Draft>,
     if_unstored: IfUnstored,
-    answer: oneshot::Sender<Result<Vec<MessageId>, EngineError>>,
+    reply: Reply,
     since: Instant,
 }
 
@@ -217,14 +218,20 @@ impl Redis {
         let worker = Arc::clone(&inner);
         let thread = std::thread::Builder::new()
             .name("redis".to_owned())
-            .spawn(move || runtime.block_on(worker.run()))?;
+            // A task, not the future that is blocked on: what wakes that one costs a look at all sockets.
+            .spawn(move || {
+                let task = runtime.spawn(worker.run());
+                if runtime.block_on(task).is_err() {
+                    tracing::error!("the work with Redis has failed");
+                }
+            })?;
         Ok(Self { inner, thread: Mutex::new(Some(thread)) })
     }
 
     pub(super) fn submit(&self, batch: Batch) -> Result<Ticket, EngineError> {
         let Batch { drafts, if_unstored } = batch;
-        let (answer, ticket) = oneshot::channel();
-        let waiting = Waiting { drafts, if_unstored, answer, since: Instant::now() };
+        let (reply, ticket) = Reply::new();
+        let waiting = Waiting { drafts, if_unstored, reply, since: Instant::now() };
         let mut state = self.inner.lock();
         if state.is_closed {
             return Err(EngineError::Closed);
@@ -237,7 +244,7 @@ impl Redis {
         state.waiting.push_back(waiting);
         drop(state);
         self.inner.wake.notify_one();
-        Ok(Ticket::Pending(ticket))
+        Ok(ticket)
     }
 
     pub(super) fn history(&self, receivers: &[Receiver], after: MessageId) -> RedisRead {
@@ -456,13 +463,12 @@ impl Inner {
     fn refuse(&self, batch: Waiting, error: &EngineError) {
         let stored = batch.drafts.iter().filter(|draft| draft.expiry.is_stored()).count();
         self.metrics.add(Metric::NotStored, stored as u64);
-        // Its publisher may have been answered already.
-        let _ = batch.answer.send(Err(error.clone()));
+        self.announcer.wake(self.announcer.answer(batch.reply, Err(error.clone())));
     }
 
     /// Whether a batch is still to be published: its publisher waits, or will not repeat it.
     fn is_wanted(batch: &Waiting) -> bool {
-        !batch.answer.is_closed()
+        !batch.reply.is_closed()
             || (batch.if_unstored == IfUnstored::Deliver && batch.since.elapsed() < HELD)
     }
 
@@ -720,6 +726,7 @@ impl Inner {
     /// Announces a batch that Redis has taken, and answers its publishers.
     fn publish_done(&self, flying: Option<Flying>, numbered: &Numbered) {
         let mut before = numbered.before;
+        let mut unwoken = Unwoken::default();
         for batch in flying.map(|it| it.batches).unwrap_or_default() {
             let envelopes = super::memory::number(&mut before, numbered.created_ms, batch.drafts);
             let stored = envelopes.iter().filter(|it| it.expiry.is_stored()).count();
@@ -727,20 +734,28 @@ impl Inner {
             self.metrics.add(Metric::Stored, stored as u64);
             self.metrics.add(Metric::Published, envelopes.len() as u64);
             self.metrics.add(Metric::PublishedBytes, bytes);
-            self.announce(&envelopes);
+            unwoken.join(self.put(&envelopes));
             let ids = envelopes.iter().map(|it| it.id).collect();
-            // Its publisher may have been answered already.
-            let _ = batch.answer.send(Ok(ids));
+            unwoken.join(self.announcer.answer(batch.reply, Ok(ids)));
         }
+        self.announcer.wake(unwoken);
     }
 
     fn announce(&self, envelopes: &[Arc<Envelope>]) {
-        let Some(last) = envelopes.iter().map(|it| it.id).max() else { return };
+        self.announcer.wake(self.put(envelopes));
+    }
+
+    /// Announces; those who hear of it are to be woken yet.
+    fn put(&self, envelopes: &[Arc<Envelope>]) -> Unwoken {
+        let Some(last) = envelopes.iter().map(|it| it.id).max() else {
+            return Unwoken::default();
+        };
         // As in the other engines: who takes the lock afterwards knows that every announcement before
         // has reached the shards ([`Engine::last_id`]).
         let mut state = self.lock();
-        self.announcer.announce(envelopes);
+        let unwoken = self.announcer.put(envelopes);
         state.announced = state.announced.max(last);
+        unwoken
     }
 
     /// Announces what other nodes published.

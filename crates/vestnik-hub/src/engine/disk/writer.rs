@@ -7,18 +7,20 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 use vestnik_core::metric::Metric;
 use vestnik_core::{Envelope, MessageId};
 
+use super::direct::Direct;
 use super::record::{self, CounterRecord, Record, Salt};
 use super::segment::{self, Found, Scan};
 use super::{
     EngineError, Location, Pending, Place, RESERVE, Reserve, Segment, SegmentFile, Shared, State,
     Sync, announce, number,
 };
+use crate::announce::Unwoken;
 use crate::engine::IfUnstored;
+use crate::reply::Reply;
 
 /// Messages indexed and announced under one hold of the lock.
 const ANNOUNCE_SLICE: usize = 256;
@@ -64,6 +66,8 @@ struct Tail {
     /// Bytes of the file; zeros behind what is written.
     size: u64,
     begun_s: u64,
+    /// How it is written to where every message is synced and the file system can do that.
+    direct: Option<Direct>,
 }
 
 /// Makes room up to `size` in a file whose bytes up to `written` are in use and those up to `end` are about
@@ -83,6 +87,11 @@ fn grow(file: &fs::File, written: u64, end: u64, size: u64, fills: bool) -> io::
     Ok(())
 }
 
+/// Whether a write failed because there is no space.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// What the writer is to do.
 struct Work {
     pending: Vec<Pending>,
@@ -95,7 +104,7 @@ struct Work {
 struct Numbered {
     envelopes: Vec<Arc<Envelope>>,
     if_unstored: IfUnstored,
-    answer: oneshot::Sender<Result<Vec<MessageId>, EngineError>>,
+    reply: Reply,
 }
 
 impl Numbered {
@@ -217,7 +226,7 @@ impl Writer {
     fn commit(&mut self, pending: Vec<Pending>) {
         let group = self.number(pending);
         let outcome = self.store(&group);
-        self.publish(&group, &outcome);
+        let mut unwoken = self.publish(&group, &outcome);
         let failure = outcome.err().map(|error| EngineError::Store(error.to_string().into()));
         for batch in group {
             let lost = failure.as_ref().filter(|_| batch.stored().next().is_some());
@@ -225,9 +234,9 @@ impl Writer {
                 Some(failure) => Err(failure.clone()),
                 None => Ok(batch.envelopes.iter().map(|envelope| envelope.id).collect()),
             };
-            // A publisher that no longer waits needs no answer.
-            let _ = batch.answer.send(answer);
+            unwoken.join(self.shared.announcer.answer(batch.reply, answer));
         }
+        self.shared.announcer.wake(unwoken);
         if self.is_over_limit() {
             self.make_room();
         }
@@ -241,7 +250,7 @@ impl Writer {
         let number_one = |waiting: Pending| Numbered {
             envelopes: number(&mut before, created_ms, waiting.batch.drafts),
             if_unstored: waiting.batch.if_unstored,
-            answer: waiting.answer,
+            reply: waiting.reply,
         };
         pending.into_iter().map(number_one).collect()
     }
@@ -298,8 +307,9 @@ impl Writer {
         Ok(locations)
     }
 
-    /// Indexes what was stored and announces what may be delivered, all in order.
-    fn publish(&self, group: &[Numbered], outcome: &io::Result<Vec<Location>>) {
+    /// Indexes what was stored and announces what may be delivered, all in order. Those who hear of the
+    /// last of it are to be woken yet.
+    fn publish(&self, group: &[Numbered], outcome: &io::Result<Vec<Location>>) -> Unwoken {
         let shared = &*self.shared;
         let now_s = shared.clock.unix_s();
         let stored = group.iter().map(|batch| batch.stored().count() as u64).sum();
@@ -319,7 +329,9 @@ impl Writer {
         shared
             .metrics
             .add(if outcome.is_ok() { Metric::Stored } else { Metric::NotStored }, stored);
+        let mut unwoken = Unwoken::default();
         for slice in announced.chunks(ANNOUNCE_SLICE) {
+            shared.announcer.wake(mem::take(&mut unwoken));
             let mut locked = shared.lock();
             let state = &mut *locked;
             for envelope in slice.iter().filter(|envelope| envelope.expiry.is_stored()) {
@@ -327,7 +339,7 @@ impl Writer {
                 state.index.insert(envelope, Place::Disk(*location), now_s);
                 state.recent.push(Arc::clone(envelope));
             }
-            announce(&shared.announcer, &shared.metrics, &mut state.counter, slice);
+            unwoken = announce(&shared.announcer, &shared.metrics, &mut state.counter, slice);
         }
         let mut state = shared.lock();
         state.in_flight = false;
@@ -337,6 +349,7 @@ impl Writer {
             (_, reserve) => reserve,
         };
         self.show_tail(&mut state);
+        unwoken
     }
 
     /// Logs a change between working and failing.
@@ -408,7 +421,15 @@ impl Writer {
         let file = Arc::new(SegmentFile { number, file, salt });
         let segment = Segment { file: Arc::clone(&file), bytes: length, damaged: false };
         shared.lock().segments.insert(number, segment);
-        self.tail = Some(Tail { file, length, size: length, begun_s: shared.clock.unix_s() });
+        let direct = (shared.options.sync == Sync::Always)
+            .then(|| Direct::open(&segment::path(&shared.options.directory, number), length));
+        self.tail = Some(Tail {
+            file,
+            length,
+            size: length,
+            begun_s: shared.clock.unix_s(),
+            direct: direct.flatten(),
+        });
         self.noted(counter);
         Ok(())
     }
@@ -434,25 +455,37 @@ impl Writer {
         };
         let file = Arc::clone(&tail.file);
         let end = tail.length + bytes.len() as u64;
-        let grown = if end > tail.size {
+        let grows = end > tail.size;
+        let grown = if grows {
             tail.size = end.next_multiple_of(room);
             let fills = shared.options.sync == Sync::Always;
             grow(&file.file, tail.length, end, tail.size, fills)
         } else {
             Ok(())
         };
-        let written = grown
-            .and_then(|()| shared.faults.before_write())
-            .and_then(|()| file.file.write_all_at(bytes, tail.length));
-        if let Err(error) = written {
-            tail.size = tail.length;
-            if file.file.set_len(tail.length).is_err() {
-                self.tail = None; // whatever is behind the last record must stay the file's end
+        let (length, mut direct) = (tail.length, tail.direct.take());
+        let written = grown.and_then(|()| shared.faults.before_write()).and_then(|()| {
+            let Some(direct) = &mut direct else { return file.file.write_all_at(bytes, length) };
+            if grows {
+                // What the file has grown by is settled once, not anew with every write into it.
+                self.sync_file(&file)?;
             }
-            return Err(error);
+            self.write_through(direct, bytes, length)
+        });
+        let mut synced = Ok(());
+        if let Err(error) = written {
+            if direct.is_none() || is_full(&error) {
+                self.cut_back(&file, direct.is_some());
+                return Err(error);
+            }
+            // It is not known then what of it is on disk.
+            synced = Err(error);
         }
-        if must_sync || shared.options.sync == Sync::Always {
-            if let Err(error) = self.sync_file(&file) {
+        if synced.is_err() || must_sync || shared.options.sync == Sync::Always {
+            if direct.is_none() {
+                synced = self.sync_file(&file);
+            }
+            if let Err(error) = synced {
                 // After a failed sync nobody knows what of the file is on disk: write to another.
                 if let Some(tail) = self.tail.take()
                     && let Err(error) = file.file.set_len(tail.length)
@@ -468,7 +501,30 @@ impl Writer {
         }
         if let Some(tail) = self.tail.as_mut() {
             tail.length = end;
+            tail.direct = direct;
         }
+        Ok(())
+    }
+
+    /// Lets the tail be as long as it was before a write that found no space.
+    fn cut_back(&mut self, file: &SegmentFile, is_direct: bool) {
+        let Some(tail) = self.tail.as_mut() else { return };
+        tail.size = tail.length;
+        if file.file.set_len(tail.length).is_err() {
+            self.tail = None; // whatever is behind the last record must stay the file's end
+            return;
+        }
+        if is_direct {
+            let path = segment::path(&self.shared.options.directory, file.number);
+            tail.direct = Direct::open(&path, tail.length);
+        }
+    }
+
+    /// Writes behind the `length` bytes of the tail, and forces that to disk.
+    fn write_through(&self, direct: &mut Direct, bytes: &[u8], length: u64) -> io::Result<()> {
+        self.shared.faults.before_sync()?;
+        direct.append(bytes, length)?;
+        self.shared.metrics.increment(Metric::HistorySyncs);
         Ok(())
     }
 
