@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
@@ -587,19 +587,24 @@ impl Shard {
     }
 
     /// Reads a request body of at most `limit` bytes, with a pause of at most the body timeout.
-    pub(crate) async fn body(
+    async fn body(&self, request: Request<Incoming>, limit: usize) -> Result<Bytes, BodyError> {
+        let (head, body) = request.into_parts();
+        self.body_behind(&head.headers, body, limit).await
+    }
+
+    /// Reads the body behind `headers`, as [`Shard::body`].
+    pub(crate) async fn body_behind(
         &self,
-        request: Request<Incoming>,
+        headers: &HeaderMap,
+        mut body: Incoming,
         limit: usize,
     ) -> Result<Bytes, BodyError> {
         /// A body that never pauses for long, but never ends either, gets this many pauses.
         const PAUSES: u32 = 15;
-        let announced = request
-            .headers()
+        let announced = headers
             .get(CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        let waits = waits_for_consent(&request);
-        let mut body = request.into_body();
+        let waits = waits_for_consent(headers);
         if announced.is_some_and(|length| length > limit as u64) {
             if !waits {
                 self.discard(&mut body).await;
@@ -635,7 +640,7 @@ impl Shard {
     /// Answers a request whatever its body says. A connection whose body was not read to its end is
     /// closed.
     pub(crate) async fn refuse(&self, request: Request<Incoming>, mut answer: Answer) -> Answer {
-        let waits = waits_for_consent(&request);
+        let waits = waits_for_consent(request.headers());
         let mut body = request.into_body();
         if !waits {
             self.discard(&mut body).await;
@@ -675,9 +680,8 @@ fn is_text(body: &[u8]) -> bool {
 
 /// Whether the caller sends its body only when it is told to go on. Reading the body tells
 /// it; an answer without reading spares it the body.
-fn waits_for_consent(request: &Request<Incoming>) -> bool {
-    request
-        .headers()
+fn waits_for_consent(headers: &HeaderMap) -> bool {
+    headers
         .get(EXPECT)
         .is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }

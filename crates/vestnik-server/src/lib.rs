@@ -41,4 +41,4 @@ pub use route::{Route, Routes};
 pub use server::{Server, StartError};
 pub use tls::{Certificate, CertificateError, Challenges, TicketFileError, Tickets, Tls};
 pub use trust::{ForwardedHeader, Trust};
-pub use visit::{Door, Visit};
+pub use visit::{Door, FrontDesk, Visit, Visits};

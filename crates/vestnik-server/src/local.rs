@@ -1,6 +1,7 @@
 //! The module service's way to the hub of its own process: a publisher without HTTP in between.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use vestnik_core::message::{Additions, Expiry};
 use vestnik_core::publisher::{
@@ -11,6 +12,10 @@ use vestnik_hub::engine::{EngineError, IfUnstored};
 use vestnik_hub::stats::RequestKind;
 use vestnik_hub::{Hub, PublishError as HubError};
 use vestnik_proto::{jsonrpc, publisher};
+
+/// How long an event waits for being stored. Nobody of the old generations waits for it, who give up after
+/// a second.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// Publishes for one site into the hub of this process. Its futures need a tokio runtime with timers.
 pub struct LocalPublisher {
@@ -88,7 +93,9 @@ impl LocalPublisher {
             return outcomes;
         }
         self.hub.stats().count_request(RequestKind::IncomingMessages);
-        if let Err(error) = self.hub.publish(drafts, IfUnstored::Withhold).await {
+        if let Err(error) =
+            self.hub.publish_within(ANSWER_WITHIN, drafts, IfUnstored::Withhold).await
+        {
             let error = outcome(&error);
             outcomes.iter_mut().filter(|it| it.is_ok()).for_each(|it| *it = Err(error.clone()));
         }
@@ -160,8 +167,6 @@ impl Publisher for LocalPublisher {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use vestnik_core::metric::Metrics;
     use vestnik_core::{Clock, MessageKind};
     use vestnik_hub::engine::Engine;

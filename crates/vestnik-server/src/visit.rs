@@ -1,8 +1,11 @@
 //! Requests for a part of the program that does not live on the shards, because it waits for a
-//! database: they are handed over whole, and the answer comes back.
+//! database: they are handed over whole, and the answer comes back. Those that are little work are served
+//! at the door.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +14,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::sync::{mpsc, oneshot};
+use vestnik_core::publisher::BoxFuture;
 use vestnik_core::sign::Signature;
 use vestnik_proto::query::Query;
 
@@ -19,8 +23,28 @@ use crate::respond::{self, Answer};
 use crate::shard::Shard;
 
 /// Where visits go in.
-#[derive(Clone, Debug)]
-pub struct Door(mpsc::Sender<Visit>);
+#[derive(Clone)]
+pub struct Door {
+    visits: mpsc::Sender<Visit>,
+    desk: Arc<OnceLock<Weak<dyn FrontDesk>>>,
+}
+
+/// Where visits come out.
+pub struct Visits {
+    visits: mpsc::Receiver<Visit>,
+    desk: Arc<OnceLock<Weak<dyn FrontDesk>>>,
+}
+
+/// Serves visits that are little work on the thread on which they come in: the way to another thread and
+/// back would cost more than they do.
+pub trait FrontDesk: Send + Sync {
+    /// What serves a visit, to be run on this thread; the visit again when it must go in. It is for who may
+    /// be gone: it ends with [`Visit::answer`].
+    ///
+    /// # Errors
+    /// The visit, when it must go in.
+    fn serve(self: Arc<Self>, visit: Visit) -> Result<BoxFuture<'static, ()>, Box<Visit>>;
+}
 
 impl Door {
     /// Visits that wait to be served at most; more are refused.
@@ -28,9 +52,38 @@ impl Door {
 
     /// A door, and where its visits come out.
     #[must_use]
-    pub fn new() -> (Self, mpsc::Receiver<Visit>) {
+    pub fn new() -> (Self, Visits) {
         let (sender, receiver) = mpsc::channel(Self::VISITS_MAX);
-        (Self(sender), receiver)
+        let desk = Arc::default();
+        (Self { visits: sender, desk: Arc::clone(&desk) }, Visits { visits: receiver, desk })
+    }
+
+    /// What serves a visit at once, or the visit when it must go in, as all do when the server stops: inside
+    /// they are served to the end.
+    fn serve(&self, visit: Visit, stops: bool) -> Result<BoxFuture<'static, ()>, Box<Visit>> {
+        match self.desk.get().filter(|_| !stops).and_then(Weak::upgrade) {
+            Some(desk) => desk.serve(visit),
+            None => Err(Box::new(visit)),
+        }
+    }
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Door")
+    }
+}
+
+impl Visits {
+    /// The next visit; `None` when no more can come. Cancel safe.
+    pub async fn next(&mut self) -> Option<Visit> {
+        self.visits.recv().await
+    }
+
+    /// Has little visits served by `desk` from now on, as long as it is there; only the first one counts.
+    pub fn serve_at(&self, desk: Weak<dyn FrontDesk>) {
+        // Whoever came first stays.
+        let _ = self.desk.set(desk);
     }
 }
 
@@ -135,7 +188,7 @@ impl Shard {
         is_encrypted: bool,
         request: Request<Incoming>,
     ) -> Result<Answer, BodyError> {
-        let Some(Door(door)) = &self.shared.door else {
+        let Some(door) = &self.shared.door else {
             return Ok(self.refuse(request, respond::not_found()).await);
         };
         let (limit, is_trusted, is_from_proxy) = {
@@ -143,14 +196,18 @@ impl Shard {
             let is_from_proxy = options.trust.is_proxy(peer.to_canonical());
             (options.limits.max_trusted_payload, options.trust.allows(client), is_from_proxy)
         };
-        let Ok(place) = door.try_reserve() else {
+        let Ok(place) = door.visits.try_reserve() else {
             return Ok(self.refuse(request, respond::unavailable()).await);
         };
         let (head, body) = request.into_parts();
-        let wanted = Request::from_parts(head.clone(), body);
-        let body = self.body(wanted, limit).await?;
+        let body = self.body_behind(&head.headers, body, limit).await?;
         let (answer, answered) = oneshot::channel();
-        place.send(Visit { head, body, client, is_trusted, is_encrypted, is_from_proxy, answer });
+        let visit = Visit { head, body, client, is_trusted, is_encrypted, is_from_proxy, answer };
+        match door.serve(visit, self.shared.stopping.is_cancelled()) {
+            // In a task of its own: a caller that hangs up after sending does not take back what it sent.
+            Ok(served) => self.spawn(served),
+            Err(visit) => place.send(*visit),
+        }
         let answer = tokio::time::timeout(Visit::PATIENCE, answered).await;
         Ok(match answer {
             Ok(Ok(answer)) => answer.map(Full::new),

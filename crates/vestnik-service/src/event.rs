@@ -146,14 +146,27 @@ impl<'de> Deserialize<'de> for Params {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Params, A::Error> {
+                /// So many members are looked through faster than found by a hash.
+                const FEW: usize = 16;
                 let mut members: Vec<(String, Box<RawValue>)> = Vec::new();
                 let mut places: HashMap<String, usize> = HashMap::new();
                 while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
-                    // Of members with one name the last one counts.
-                    match places.get(&name) {
-                        Some(&place) => members[place].1 = value,
+                    if members.len() == FEW && places.is_empty() {
+                        let known = members.iter().enumerate();
+                        places = known.map(|(at, (name, _))| (name.clone(), at)).collect();
+                    }
+                    let place = if members.len() < FEW {
+                        members.iter().position(|(known, _)| *known == name)
+                    } else {
+                        places.get(&name).copied()
+                    };
+                    match place {
+                        // Of members with one name the last one counts.
+                        Some(place) => members[place].1 = value,
                         None => {
-                            places.insert(name.clone(), members.len());
+                            if members.len() >= FEW {
+                                places.insert(name.clone(), members.len());
+                            }
                             members.push((name, value));
                         }
                     }
@@ -397,7 +410,7 @@ impl Tenant {
             text(&module_id),
             text(&event.command),
             params.to_json(),
-            self.extra(event, options).to_json(),
+            self.extra(event, options),
         );
         let mut kind = format!("{module_id}_{}", event.command);
         kind.retain(|letter| letter.is_alphanumeric() || letter == '_');
@@ -412,9 +425,12 @@ impl Tenant {
         })
     }
 
-    /// The member `extra`: ours over what was given, but for the times (M-045).
-    fn extra(&self, event: &Event, options: &Options) -> Params {
+    /// The JSON of the member `extra`: ours over what was given, but for the times (M-045).
+    fn extra(&self, event: &Event, options: &Options) -> String {
         let ours = notice::extra(self.now_ms(), options.text(Key::ServerName)).to_json();
+        if event.extra.is_empty() {
+            return ours;
+        }
         // It is what this program has just written.
         let ours = Params::parse(&ours).unwrap_or_default();
         let mut extra = event.extra.clone().merged(&ours);
@@ -423,7 +439,7 @@ impl Tenant {
                 extra.set(name, given.to_owned());
             }
         }
-        extra
+        extra.to_json()
     }
 }
 
@@ -448,6 +464,9 @@ fn object(params: &Params) -> String {
 }
 
 fn unique(channels: Vec<ChannelId>) -> Vec<ChannelId> {
+    if channels.len() < 2 {
+        return channels;
+    }
     let mut known = HashSet::new();
     channels.into_iter().filter(|channel| known.insert(*channel)).collect()
 }
@@ -486,6 +505,13 @@ fn identity(event: &Event) -> String {
 
 /// Unites equal events, in the order of their first mention; those with mistakes are left out.
 fn merge<'a>(asked: &'a [Event], checked: &[Result<Vec<usize>, EventError>]) -> Vec<Merged<'a>> {
+    if let ([event], [Ok(_)]) = (asked, checked) {
+        return vec![Merged {
+            event,
+            recipients: event.recipients.iter().collect(),
+            asked: vec![0],
+        }];
+    }
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut merged: Vec<Merged<'a>> = Vec::new();
     for (at, event) in asked.iter().enumerate().filter(|(at, _)| checked[*at].is_ok()) {

@@ -39,6 +39,17 @@ pub use polling::failure as polling_failure;
 
 use crate::tenant::Tenant;
 
+/// Operations whose work grows with their input and with nothing else, and which rarely wait.
+const BOUNDED_BY_INPUT: [&str; 3] = ["pull.event.add", "pull.config.get", "server.time"];
+
+/// Whether the work of an operation with this JSON is bounded by it: of a short one it is short, however
+/// much is in the database.
+#[must_use]
+pub fn is_bounded_by_input(name: &str, body: &[u8]) -> bool {
+    BOUNDED_BY_INPUT.iter().any(|known| known.eq_ignore_ascii_case(name))
+        && !event::may_name_tags(body)
+}
+
 /// What operations need of the world outside the database.
 pub trait Backstage: Send + Sync {
     /// The queue server of a tenant. What its `publish` answers with `Ok` is accepted: it will be

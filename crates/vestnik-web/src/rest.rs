@@ -196,6 +196,15 @@ impl Web {
     }
 }
 
+/// Whether a call is little work: its input bounds it, and there is not much of that.
+pub(crate) fn is_little_work(visit: &Visit, operation: &str) -> bool {
+    const BYTES_MAX: usize = 4096;
+    *visit.method() == Method::POST
+        && visit.body().len() <= BYTES_MAX
+        && !is_form(visit)
+        && rest::is_bounded_by_input(operation, visit.body())
+}
+
 /// The text behind `Bearer`.
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, text) = value.split_once(' ')?;
@@ -223,7 +232,9 @@ pub(crate) fn host_name(visit: &Visit) -> String {
         host.find(':').unwrap_or(host.len())
     };
     let is_plain = |it: char| it.is_ascii_alphanumeric() || "-._:[]".contains(it);
-    host[..end].chars().filter(|it| is_plain(*it)).collect()
+    let mut name = host[..end].to_owned();
+    name.retain(is_plain);
+    name
 }
 
 /// An error of an operation.

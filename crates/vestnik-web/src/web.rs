@@ -1,18 +1,22 @@
 //! The front: takes requests, serves them beside each other, and stops in order.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::StatusCode;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use vestnik_core::publisher::BoxFuture;
 use vestnik_core::sign::KeyRing;
 use vestnik_core::{Clock, Expiry};
 use vestnik_hub::Hub;
 use vestnik_publisher::TlsConfig;
-use vestnik_server::Visit;
+use vestnik_server::{FrontDesk, Visit, Visits};
 use vestnik_service::{DatabaseOptions, Notice, Service, ServiceError};
 
 use crate::admin::{self, Admin, AdminParts};
@@ -22,6 +26,10 @@ use crate::hooks::HttpHooks;
 use crate::jobs;
 use crate::publishing::{Breakers, Publishers};
 use crate::pushing::{self, Gateways};
+use crate::rest;
+
+/// What the paths of operations begin with.
+const OPERATIONS_PATH: &str = "/module/";
 
 /// What the module service is told.
 #[derive(Clone, Debug)]
@@ -63,6 +71,54 @@ pub struct Web {
     /// Whoever tries the addresses of options has one of these.
     pub(crate) checking: Semaphore,
     admin: Admin,
+    /// Whoever serves a request has one of these.
+    places: Arc<Semaphore>,
+    /// Timers, sockets and tasks of requests belong to it, on whatever thread they are served.
+    runtime: Handle,
+}
+
+impl FrontDesk for Web {
+    fn serve(self: Arc<Self>, visit: Visit) -> Result<BoxFuture<'static, ()>, Box<Visit>> {
+        let operation = match visit.path().strip_prefix(OPERATIONS_PATH) {
+            Some(operation) if rest::is_little_work(&visit, operation) => operation.to_owned(),
+            _ => return Err(Box::new(visit)),
+        };
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            return Err(Box::new(visit));
+        };
+        let runtime = self.runtime.clone();
+        let serving = async move {
+            let _place = place;
+            let answer = self.operate(&visit, &operation).await;
+            visit.answer(answer);
+        };
+        Ok(Box::pin(OfRuntime { runtime, future: Some(Box::pin(serving)) }))
+    }
+}
+
+/// A future of a runtime that is run by another thread. What it makes, and what is undone when it is cut off,
+/// belongs to the runtime.
+struct OfRuntime {
+    runtime: Handle,
+    /// There until it is dropped.
+    future: Option<BoxFuture<'static, ()>>,
+}
+
+impl Future for OfRuntime {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let _inside = this.runtime.enter();
+        this.future.as_mut().map_or(Poll::Ready(()), |future| future.as_mut().poll(context))
+    }
+}
+
+impl Drop for OfRuntime {
+    fn drop(&mut self) {
+        let _inside = self.runtime.enter();
+        self.future = None;
+    }
 }
 
 impl Web {
@@ -81,7 +137,7 @@ impl Web {
         hub: Arc<Hub>,
         clock: Clock,
         mut parts: AdminParts,
-        mut visits: mpsc::Receiver<Visit>,
+        mut visits: Visits,
         stopping: CancellationToken,
     ) {
         let Some((service, notices)) = open(&options, &clock, &mut visits, &stopping).await else {
@@ -108,6 +164,8 @@ impl Web {
             options,
             checking: Semaphore::new(Self::CHECKING_AT_A_TIME),
             admin,
+            places: Arc::new(Semaphore::new(Self::AT_A_TIME)),
+            runtime: Handle::current(),
         });
         let helpers = Self::start_beside(&web, &tasks, notices, breakers);
         let pushing = Self::start_pushing(&web, &tasks, &stopping);
@@ -122,14 +180,15 @@ impl Web {
                 take_over(&kept, &live.borrow_and_update());
             }
         });
-        let places = Arc::new(Semaphore::new(Self::AT_A_TIME));
+        let desk: Weak<dyn FrontDesk> = Arc::<Self>::downgrade(&web);
+        visits.serve_at(desk);
         loop {
             let place = tokio::select! {
-                place = Arc::clone(&places).acquire_owned() => place,
+                place = Arc::clone(&web.places).acquire_owned() => place,
                 () = stopping.cancelled() => break,
             };
             let visit = tokio::select! {
-                visit = visits.recv() => visit,
+                visit = visits.next() => visit,
                 () = stopping.cancelled() => break,
             };
             let Some(visit) = visit else { break };
@@ -142,7 +201,8 @@ impl Web {
         }
         // Whoever has a place is served to the end; the time of it is limited by the one who waits.
         let served = u32::try_from(Self::AT_A_TIME).unwrap_or(u32::MAX);
-        let _ = tokio::time::timeout(Visit::PATIENCE, places.acquire_many(served)).await;
+        let _ = tokio::time::timeout(Visit::PATIENCE, web.places.acquire_many(served)).await;
+        web.places.close();
         // What was sent to a gateway is written down, lest it is sent once more.
         for sending in pushing {
             let _ = tokio::time::timeout(pushing::WITHIN, sending).await;
@@ -182,7 +242,7 @@ impl Web {
 
     /// The answer to a request.
     async fn answer(&self, visit: &Visit) -> Answer {
-        match visit.path().strip_prefix("/module/") {
+        match visit.path().strip_prefix(OPERATIONS_PATH) {
             Some(operation) => self.operate(visit, operation).await,
             None if visit.path().starts_with("/admin/") => self.admin.answer(visit).await,
             None if visit.path() == POLLING_PATH => self.poll(visit).await,
@@ -196,7 +256,7 @@ impl Web {
 async fn open(
     options: &WebOptions,
     clock: &Clock,
-    visits: &mut mpsc::Receiver<Visit>,
+    visits: &mut Visits,
     stopping: &CancellationToken,
 ) -> Option<(Service, mpsc::Receiver<Notice>)> {
     const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -230,15 +290,12 @@ async fn open(
 }
 
 /// Waits for `work`; who comes meanwhile is told that nothing is there yet.
-async fn serve_meanwhile<T>(
-    visits: &mut mpsc::Receiver<Visit>,
-    work: impl Future<Output = T>,
-) -> T {
+async fn serve_meanwhile<T>(visits: &mut Visits, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     loop {
         tokio::select! {
             done = &mut work => return done,
-            Some(visit) = visits.recv() => visit.answer(answer::unavailable()),
+            Some(visit) = visits.next() => visit.answer(answer::unavailable()),
         }
     }
 }

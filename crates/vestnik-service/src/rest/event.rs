@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 use vestnik_core::publisher::{EVENTS_MAX, ModuleEvent, PublishError};
 
-use super::input::{Input, items_of, number_of, text_of};
+use super::input::{Input, items_of, number_of, plain, text_of};
 use super::{Call, Field, Kind, Operation, Outcome, RestError, Right, push};
 use crate::channel::ChannelKind;
 use crate::event::{Event, EventError, Params, Recipient};
@@ -96,18 +96,11 @@ struct Asked {
     /// Without a command there is none; it says who is notified then.
     event: Event,
     push: Option<Params>,
-    notification: Option<Push>,
 }
 
 impl Asked {
     fn has_event(&self) -> bool {
         !self.event.command.is_empty()
-    }
-
-    /// With the notification that is asked for.
-    async fn checked(mut self, tenant: &Tenant) -> Result<Self, RestError> {
-        self.notification = self.notification(tenant).await?;
-        Ok(self)
     }
 
     /// The notification that is asked for; none beside an event for those who have no devices: channels and
@@ -132,33 +125,30 @@ async fn publish(
     asked: Vec<Result<Asked, RestError>>,
 ) -> Result<Vec<Result<(), RestError>>, RestError> {
     // Whatever is wrong with a notification is said before anything is published.
+    let mut events = Vec::with_capacity(asked.len());
     let mut checked = Vec::with_capacity(asked.len());
     for asked in asked {
-        checked.push(match asked {
-            Ok(asked) => asked.checked(call.tenant()).await,
-            Err(error) => Err(error),
-        });
-    }
-    let asked = checked;
-    let events: Vec<Event> = asked
-        .iter()
-        .flatten()
-        .filter(|asked| asked.has_event())
-        .map(|asked| asked.event.clone())
-        .collect();
-    let mut outcomes = send(call, &events).await?.into_iter();
-    let mut results = Vec::with_capacity(asked.len());
-    let mut pushes: Vec<(usize, bool, Push)> = Vec::new();
-    for asked in asked {
-        let outcome = match &asked {
-            Ok(asked) if asked.has_event() => outcomes.next().unwrap_or(Ok(())),
-            Ok(_) => Ok(()),
+        let notification = match &asked {
+            Ok(asked) => asked.notification(call.tenant()).await,
             Err(error) => Err(error.clone()),
         };
-        if let (Ok(asked), true) = (asked, outcome.is_ok()) {
-            let has_event = asked.has_event();
-            pushes.extend(asked.notification.map(|made| (results.len(), has_event, made)));
-        }
+        let event = asked.ok().filter(|_| notification.is_ok()).filter(Asked::has_event);
+        checked.push(notification.map(|made| (event.is_some(), made)));
+        events.extend(event.map(|asked| asked.event));
+    }
+    let mut outcomes = send(call, &events).await?.into_iter();
+    let mut results = Vec::with_capacity(checked.len());
+    let mut pushes: Vec<(usize, bool, Push)> = Vec::new();
+    for checked in checked {
+        let outcome = match checked {
+            Ok((has_event, notification)) => {
+                let outcome = if has_event { outcomes.next().unwrap_or(Ok(())) } else { Ok(()) };
+                let notified = notification.filter(|_| outcome.is_ok());
+                pushes.extend(notified.map(|made| (results.len(), has_event, made)));
+                outcome
+            }
+            Err(error) => Err(error),
+        };
         results.push(outcome);
     }
     notify(call, pushes, &mut results).await;
@@ -270,7 +260,15 @@ fn read(input: &Input) -> Result<Asked, RestError> {
             event.user_params.push((user, params));
         }
     }
-    Ok(Asked { event, push, notification: None })
+    Ok(Asked { event, push })
+}
+
+/// Whether an input may be an event for whoever watches something: of those there may be any number.
+pub(super) fn may_name_tags(body: &[u8]) -> bool {
+    let Ok(input) = Input::of_json(body) else { return true };
+    let Some(recipients) = input.raw("recipients") else { return false };
+    // Names are compared without underscores, and JSON may be in a text, or escaped.
+    recipients.get().contains('\\') || plain(recipients.get()).contains("tags")
 }
 
 /// Who gets an event: an object of lists, a list, or a single one.
@@ -310,4 +308,32 @@ fn recipient(raw: &RawValue) -> Result<Recipient, RestError> {
         return Ok(Recipient::of_text(&text)?);
     }
     text.parse().map(Recipient::User).map_err(|_| EventError::Recipient.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_for_those_who_watch_is_known_however_it_is_written() {
+        for body in [
+            r#"{"recipients":{"users":[1],"tags":["T"]},"module_id":"m"}"#,
+            r#"{"RECIPIENTS":{"TAGS":["T"]}}"#,
+            r#"{"recipients":{"t_ags":["T"]}}"#,
+            r#"{"recipients":"{\"tags\":[\"T\"]}"}"#,
+            r#"{"recip_ients":{"\u0074ags":["T"]}}"#,
+            r#"{"recipi\u0065nts":{"tags":["T"]}}"#,
+            "recipients[tags][]=T",
+        ] {
+            assert!(may_name_tags(body.as_bytes()), "{body}");
+        }
+        for body in [
+            r#"{"recipients":{"users":[1,2]},"params":{"tags":["\u0442"]}}"#,
+            r#"{"recipients":[1,"0123456789abcdef0123456789abcdef"]}"#,
+            "{}",
+            "",
+        ] {
+            assert!(!may_name_tags(body.as_bytes()), "{body}");
+        }
+    }
 }

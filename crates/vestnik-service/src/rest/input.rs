@@ -72,7 +72,7 @@ impl<'de> Deserialize<'de> for Input {
 }
 
 /// A name as it is compared.
-fn plain(name: &str) -> String {
+pub(super) fn plain(name: &str) -> String {
     name.chars().filter(|letter| *letter != '_').map(|letter| letter.to_ascii_lowercase()).collect()
 }
 
@@ -212,6 +212,9 @@ impl Input {
 
 /// JSON in a text: what it holds, when that is an object or a list.
 fn packed(raw: &RawValue) -> Option<Box<RawValue>> {
+    if !raw.get().starts_with('"') {
+        return None;
+    }
     let text: String = serde_json::from_str(raw.get()).ok()?;
     text.trim_start().starts_with(['{', '[']).then(|| RawValue::from_string(text).ok()).flatten()
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::Context as _;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use vestnik_core::Expiry;
 use vestnik_core::sign::KeyRing;
 use vestnik_hub::Hub;
-use vestnik_server::{Server, Visit};
+use vestnik_server::{Server, Visits};
 use vestnik_service::option::{Key, OwnValues};
 use vestnik_web::{AdminOptions, AdminParts, Live, Web, WebOptions};
 
@@ -34,7 +34,7 @@ impl Module {
         config: &Config,
         hub: Arc<Hub>,
         server: &Server,
-        visits: mpsc::Receiver<Visit>,
+        visits: Visits,
         keys: &KeyRing,
     ) -> anyhow::Result<Option<Self>> {
         let Some(module) = &config.module else { return Ok(None) };

@@ -42,6 +42,30 @@ fn an_event_reaches_users_who_watch_and_everybody_over_real_connections() {
 }
 
 #[test]
+fn an_event_of_a_back_end_that_hangs_up_at_once_is_published_all_the_same() {
+    let server = TestServer::with_module(&[]);
+    ready(&server);
+    let mut subscriber = subscriber(&server, 1);
+    for number in 0..50 {
+        // Kept, so the answer waits for the disk; not kept; for whoever watches, so it waits for the
+        // database.
+        let recipients =
+            if number % 3 == 2 { json!({"tags": ["T"]}) } else { json!({"users": [1]}) };
+        let watch = json!({"USER_ID": 1, "TAGS": ["T"]});
+        assert_eq!(result(&call(&server, "pull.watch.add", &watch)), true);
+        let command = format!("n{number}");
+        let expiry = if number % 3 == 1 { 0 } else { 60 };
+        let event = json!({"recipients": recipients, "module_id": "im", "command": command, "expiry": expiry});
+        let body = event.to_string();
+        let target = format!("/module/pull.event.add?signature={}", sign(&body));
+        let mut connection = raw::Connection::open(server.address());
+        connection.send(raw::post_bytes(&target, &[], body.as_bytes()));
+        drop(connection);
+        assert_eq!(subscriber.next_text()["command"], command.as_str());
+    }
+}
+
+#[test]
 fn m_093_examples_of_the_specification_are_answered_as_it_says() {
     let server = TestServer::with_module(&[]);
     ready(&server);
