@@ -375,8 +375,11 @@ async fn connect(options: &DatabaseOptions) -> Result<Pool, DatabaseError> {
                 .foreign_keys(true);
             keep_private(connect.get_filename())?;
             let pool = SqlitePoolOptions::new().max_connections(max).acquire_timeout(wait);
-            // Each is a thread and some 150 KB, and made again in a millisecond.
-            let pool = pool.min_connections(1).idle_timeout(Duration::from_secs(60));
+            // Each is a thread and some 200 KB, and made again in a millisecond. They are used in turn, so
+            // what little there always is to do keeps one or two within this time and would keep all within
+            // a longer one. One that is used is as good as a new one.
+            let pool = pool.min_connections(1).idle_timeout(Duration::from_secs(5));
+            let pool = pool.max_lifetime(None);
             Ok(Pool::Sqlite(pool.test_before_acquire(false).connect_with(connect).await?))
         }
         "postgres" | "postgresql" => {

@@ -28,31 +28,39 @@ const FORM: &str = "application/x-www-form-urlencoded";
 /// Sends what is due until `stopping`, and then finishes what it is sending; several may run beside each
 /// other.
 pub(crate) async fn run(service: Service, gateways: Arc<Gateways>, stopping: CancellationToken) {
+    while let Some(batch) = next(&service, &gateways, &stopping).await {
+        let outcome = gateways.send(&batch).await;
+        settle(&service, &batch, outcome.sent()).await;
+        // Its tenant may have had as many under way as it may.
+        service.wake_pushing();
+        tell(&batch, outcome).await;
+    }
+}
+
+/// The next batch that is due; `None`: it is time to stop. One of those who send looks at a time, so that
+/// they do not hold a connection to the database each while there is nothing to do.
+async fn next(
+    service: &Service,
+    gateways: &Gateways,
+    stopping: &CancellationToken,
+) -> Option<PushBatch> {
+    let _looking = gateways.looking.lock().await;
     while !stopping.is_cancelled() {
-        match service.claim_push().await {
-            Ok(Some(batch)) => {
-                // There may be more than one of us can send at a time.
-                service.wake_pushing();
-                let outcome = gateways.send(&batch).await;
-                settle(&service, &batch, outcome.sent()).await;
-                tell(&batch, outcome).await;
-            }
-            Ok(None) => {
-                tokio::select! {
-                    () = service.pushing_due() => {}
-                    () = tokio::time::sleep(LOOK) => {}
-                    () = stopping.cancelled() => {}
-                }
-            }
+        let is_read = match service.claim_push().await {
+            Ok(Some(batch)) => return Some(batch),
+            Ok(None) => true,
             Err(error) => {
                 tracing::warn!(%error, "notifications that wait cannot be read");
-                tokio::select! {
-                    () = tokio::time::sleep(LOOK) => {}
-                    () = stopping.cancelled() => {}
-                }
+                false
             }
+        };
+        tokio::select! {
+            () = service.pushing_due(), if is_read => {}
+            () = tokio::time::sleep(LOOK) => {}
+            () = stopping.cancelled() => {}
         }
     }
+    None
 }
 
 /// What came of sending a batch.
@@ -136,11 +144,13 @@ async fn tell(batch: &PushBatch, outcome: Outcome) {
 pub(crate) struct Gateways {
     tls: TlsConfig,
     clients: Mutex<HashMap<String, Arc<HttpClient>>>,
+    /// Held by the one who looks for what is due.
+    looking: tokio::sync::Mutex<()>,
 }
 
 impl Gateways {
     pub(crate) fn new(tls: TlsConfig) -> Self {
-        Self { tls, clients: Mutex::default() }
+        Self { tls, clients: Mutex::default(), looking: tokio::sync::Mutex::default() }
     }
 
     fn client(&self, address: &str) -> Arc<HttpClient> {
