@@ -57,6 +57,9 @@ pub(crate) enum Part {
     Redis,
 }
 
+/// The setting of a server that is a queue server and nothing else.
+const WITHOUT_MODULE: &str = "module.enabled=false";
+
 /// Arguments of `vestnik bench`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct BenchArgs {
@@ -118,7 +121,7 @@ impl BenchArgs {
     }
 
     fn switches_module_off(&self) -> bool {
-        self.set.iter().any(|setting| setting == "module.enabled=false")
+        self.set.iter().any(|setting| setting == WITHOUT_MODULE)
     }
 
     fn target(&self) -> anyhow::Result<Target> {
@@ -131,6 +134,15 @@ impl BenchArgs {
                 Target::start(&settings)
             }
         }
+    }
+
+    /// The server that is measured but for its module; `None`: that one has none, or is elsewhere.
+    fn queue_server(&self) -> anyhow::Result<Option<Target>> {
+        if self.switches_module_off() || self.subscribe.is_some() {
+            return Ok(None);
+        }
+        let settings = self.set.iter().map(String::as_str).chain([WITHOUT_MODULE]);
+        Target::start(&settings.collect::<Vec<_>>()).map(Some)
     }
 
     fn generation(&self) -> Generation {
@@ -177,7 +189,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
             progress.set_message(format!("{part:?}"));
             if args.measures(part) {
                 let measured = match part {
-                    Part::Idle => bench.idle(),
+                    Part::Idle => args.queue_server().and_then(|it| bench.idle(it)),
                     Part::FanOut => bench.fan_out(),
                     Part::Burst => bench.burst(),
                     Part::Replay => bench.replay(),
@@ -191,7 +203,11 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
                     Part::Soak => bench.soak(Duration::from_secs(args.soak)),
                     Part::Redis => through_redis(args),
                 };
-                merge(&mut figures, measured.with_context(|| format!("measuring {part:?}"))?);
+                let mut measured = measured.with_context(|| format!("measuring {part:?}"))?;
+                if target.processes.is_empty() {
+                    measured.retain(|figure| !figure.is_of_processes());
+                }
+                merge(&mut figures, measured);
             }
             progress.inc(1);
         }

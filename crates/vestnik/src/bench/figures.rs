@@ -63,9 +63,11 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Memory of an empty process and of idle connections; cost of connecting.
-    pub(super) fn idle(&mut self) -> anyhow::Result<Vec<Figure>> {
+    /// Memory of an empty process and of idle connections; cost of connecting. `queue_server`: the same
+    /// server without a module, if this one has one; as whatever it is compared with has none.
+    pub(super) fn idle(&mut self, queue_server: Option<Target>) -> anyhow::Result<Vec<Figure>> {
         let count = self.connections as u64;
+        let queue_server = queue_server.map(|server| server.memory());
         let (empty, own_memory) = (self.target.memory(), self.target.own_memory());
         let before = self.target.cpu();
         self.gather()?;
@@ -82,19 +84,22 @@ impl<'a> Run<'a> {
         let mut process = Figure::new(
             "memory of an empty process",
             "MB",
-            "resident memory after the start",
+            "resident memory after the start; of our own servers, of one without the module",
             Better::Lower,
             Goal::Value(10.0),
         );
-        process.samples.push(as_f64(empty) / 1e6);
-        let mut own = Figure::new(
+        process.samples.push(as_f64(queue_server.unwrap_or(empty)) / 1e6);
+        let shown = |name, about, bytes| {
+            let mut figure = Figure::new(name, "MB", about, Better::Lower, Goal::Shown);
+            figure.samples.push(as_f64(bytes) / 1e6);
+            figure
+        };
+        let whole = shown("the same with the module", "resident memory after the start", empty);
+        let own = shown(
             "of it, not mapped from files",
-            "MB",
             "what is not the program and its libraries, whose pages the system can drop and read again",
-            Better::Lower,
-            Goal::Shown,
+            own_memory,
         );
-        own.samples.push(as_f64(own_memory) / 1e6);
         let mut connect = Figure::new(
             "connect",
             "µs CPU",
@@ -103,7 +108,8 @@ impl<'a> Run<'a> {
             Goal::Value(45.0),
         );
         connect.samples.push(micros_each(cpu, count));
-        Ok(vec![process, own, memory, connect])
+        let whole = queue_server.map(|_| whole);
+        Ok([process].into_iter().chain(whole).chain([own, memory, connect]).collect())
     }
 
     /// One message to everybody.
@@ -293,49 +299,61 @@ impl<'a> Run<'a> {
         ])
     }
 
+    /// Publishes from eight publishers at once, `messages` messages with each request, until the one
+    /// subscriber has all of them; the server's time.
+    pub(super) fn publish_together(
+        &mut self,
+        requests: u64,
+        messages: u64,
+        send: &Send<'_>,
+    ) -> anyhow::Result<Duration> {
+        const PUBLISHERS: u64 = 8;
+        const AHEAD_MAX: u64 = 400;
+        let before = self.target.cpu();
+        let first = self.swarm.received.messages;
+        let received = AtomicU64::new(0);
+        let sent = AtomicU64::new(0);
+        std::thread::scope(|scope| -> anyhow::Result<()> {
+            let publishers: Vec<_> = (0..PUBLISHERS)
+                .map(|_| {
+                    scope.spawn(|| -> anyhow::Result<()> {
+                        let mut publisher = Publisher::open(&self.target.publish)?;
+                        (0..requests / PUBLISHERS).try_for_each(|_| {
+                            let ahead = sent.fetch_add(messages, Relaxed);
+                            // A subscriber that is left behind is closed, as it should be.
+                            while ahead > received.load(Relaxed) + AHEAD_MAX {
+                                std::thread::sleep(Duration::from_micros(100));
+                            }
+                            send(&mut publisher)
+                        })
+                    })
+                })
+                .collect();
+            for goal in 1..=requests * messages {
+                self.swarm.until(|received| received.messages >= first + goal)?;
+                received.store(goal, Relaxed);
+            }
+            for publisher in publishers {
+                publisher.join().map_err(|_| anyhow::anyhow!("a publisher failed"))??;
+            }
+            Ok(())
+        })?;
+        Ok(self.target.cpu() - before)
+    }
+
     /// A publish to one subscriber, in every form.
     pub(super) fn publish(&mut self) -> anyhow::Result<Vec<Figure>> {
         const REQUESTS: u64 = 4000;
         const IN_BATCH: u64 = 20;
-        const PUBLISHERS: u64 = 8;
-        const AHEAD_MAX: u64 = 400;
         self.swarm.connect(1, |_| {})?;
         let receiver = channel(0xaa, 0);
+        let (origin, bytes) = (self.origin, self.bytes);
         let mut measure = |name, about, goal, messages: u64, send: &Send<'_>| {
-            let before = self.target.cpu();
-            let first = self.swarm.received.messages;
-            let received = AtomicU64::new(0);
-            let sent = AtomicU64::new(0);
-            std::thread::scope(|scope| -> anyhow::Result<()> {
-                let publishers: Vec<_> = (0..PUBLISHERS)
-                    .map(|_| {
-                        scope.spawn(|| -> anyhow::Result<()> {
-                            let mut publisher = Publisher::open(&self.target.publish)?;
-                            (0..REQUESTS / PUBLISHERS).try_for_each(|_| {
-                                let ahead = sent.fetch_add(messages, Relaxed);
-                                // A subscriber that is left behind is closed, as it should be.
-                                while ahead > received.load(Relaxed) + AHEAD_MAX {
-                                    std::thread::sleep(Duration::from_micros(100));
-                                }
-                                send(&mut publisher)
-                            })
-                        })
-                    })
-                    .collect();
-                for goal in 1..=REQUESTS * messages {
-                    self.swarm.until(|received| received.messages >= first + goal)?;
-                    received.store(goal, Relaxed);
-                }
-                for publisher in publishers {
-                    publisher.join().map_err(|_| anyhow::anyhow!("a publisher failed"))??;
-                }
-                Ok(())
-            })?;
+            let cpu = self.publish_together(REQUESTS, messages, send)?;
             let mut figure = Figure::new(name, "µs CPU per message", about, Better::Lower, goal);
-            figure.samples.push(micros_each(self.target.cpu() - before, REQUESTS * messages));
+            figure.samples.push(micros_each(cpu, REQUESTS * messages));
             anyhow::Ok(figure)
         };
-        let (origin, bytes) = (self.origin, self.bytes);
         let batch =
             || -> Vec<_> { (0..IN_BATCH).map(|_| (receiver, event(origin, bytes))).collect() };
         let keep_alive = "eight publishers, one message per request, one subscriber";

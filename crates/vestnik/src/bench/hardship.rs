@@ -11,7 +11,7 @@ use anyhow::Context as _;
 
 use super::figures::{KEPT_S, Run, as_f64};
 use super::publisher::Publisher;
-use super::report::{Better, Figure, Goal, micros_each};
+use super::report::{Better, Figure, GROWTH, Goal, micros_each};
 use super::swarm::{event, shared_channel};
 
 impl Run<'_> {
@@ -188,7 +188,7 @@ impl Run<'_> {
         self.is_checked()?;
         let mut growth = Figure::new(
             "growth of memory, connections replaced",
-            "% in 10 minutes",
+            GROWTH,
             "a fifth of the connections replaced each minute, a message a second; the line through the last two thirds of the time (--soak)",
             Better::Lower,
             Goal::Value(0.1),

@@ -1,5 +1,5 @@
-//! What calls of the module cost: one after the other over one kept connection, signed with the key of the
-//! server, as a back end makes them.
+//! What calls of the module cost over kept connections, signed with the key of the server, as a back end
+//! makes them: one after the other, and from eight back ends at once.
 
 use std::fmt::Display;
 use std::io::{Read as _, Write as _};
@@ -17,6 +17,8 @@ use crate::failure::Failure;
 
 /// The user who is online.
 const USER: i64 = 1;
+/// Back ends that call at once, as many as there are publishers in the other measurements.
+const BACK_ENDS: u32 = 8;
 /// Makes the events of one measurement known from all others.
 const MARK: &str = "bench-mark-";
 
@@ -157,6 +159,40 @@ fn to_users(users: &[i64], number: impl Display, expiry_s: Option<u32>) -> Strin
     event.to_string()
 }
 
+/// How calls are made, and whether the user who is online hears of them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// One after the other; nobody hears of them.
+    Unheard,
+    /// One after the other.
+    Heard,
+    /// From all back ends at once.
+    HeardTogether,
+}
+
+/// Makes calls one after the other from each of several back ends at once, `calls` in all.
+fn call_together(
+    url: &Address,
+    key: &Key,
+    operation: &str,
+    calls: u32,
+    input: &(dyn Fn(u32) -> String + Sync),
+) -> anyhow::Result<()> {
+    std::thread::scope(|scope| {
+        let back_end = |first: u32| {
+            let mut caller = Caller::open(url, key)?;
+            let mut numbers = (first..calls).step_by(BACK_ENDS as usize);
+            numbers.try_for_each(|number| caller.call(operation, &input(number)).map(drop))
+        };
+        let back_ends: Vec<_> = (0..BACK_ENDS)
+            .map(|first| scope.spawn(move || -> anyhow::Result<()> { back_end(first) }))
+            .collect();
+        back_ends
+            .into_iter()
+            .try_for_each(|it| it.join().map_err(|_| anyhow::anyhow!("a back end failed"))?)
+    })
+}
+
 impl Run<'_> {
     /// Calls of the module: an event for one user who is online, for a thousand, a configuration.
     pub(super) fn module(&mut self) -> anyhow::Result<Vec<Figure>> {
@@ -171,19 +207,23 @@ impl Run<'_> {
                            about,
                            goal,
                            calls: u32,
-                           hears: bool,
+                           how: How,
                            operation: &str,
-                           input: &dyn Fn(u32) -> String| {
+                           input: &(dyn Fn(u32) -> String + Sync)| {
             // Channels are made by the first calls, and then remembered.
             for number in 0..calls / 10 {
                 caller.call(operation, &input(number))?;
             }
             let before = self.target.cpu();
-            for number in 0..calls {
-                caller.call(operation, &input(number))?;
+            if how == How::HeardTogether {
+                call_together(&self.target.publish, &key, operation, calls, input)?;
+            } else {
+                for number in 0..calls {
+                    caller.call(operation, &input(number))?;
+                }
             }
             let cpu = self.target.cpu() - before;
-            if hears {
+            if how != How::Unheard {
                 expected += (calls / 10 + calls) as usize;
                 listener.expect(expected)?;
             }
@@ -195,28 +235,37 @@ impl Run<'_> {
         Ok(vec![
             measure(
                 "module, a call that does nothing",
-                "server.time: HTTP, the signature, the way to the module and back; part of all that follow",
+                "server.time: HTTP and the signature; part of all that follow",
                 Goal::Shown,
                 CALLS,
-                false,
+                How::Unheard,
                 "server.time",
                 &|_| "{}".to_owned(),
             )?,
             measure(
-                "module, event to one user",
-                "pull.event.add, kept for a day and forced to disk, one call after the other; the user is online",
+                "module, events of eight at once",
+                "pull.event.add to one user, kept for a day and forced to disk; eight back ends at once, as publishers elsewhere",
                 Goal::Value(150.0),
                 CALLS,
-                true,
+                How::HeardTogether,
+                "pull.event.add",
+                &|number| to_users(&[USER], number, None),
+            )?,
+            measure(
+                "module, event to one user",
+                "the same, one call after the other: nothing shares a wake or a sync",
+                Goal::Value(150.0),
+                CALLS,
+                How::Heard,
                 "pull.event.add",
                 &|number| to_users(&[USER], number, None),
             )?,
             measure(
                 "module, volatile event to one user",
-                "the same, not kept",
+                "one call after the other, not kept",
                 Goal::Shown,
                 CALLS,
-                true,
+                How::Heard,
                 "pull.event.add",
                 &|number| to_users(&[USER], number, Some(0)),
             )?,
@@ -225,7 +274,7 @@ impl Run<'_> {
                 "the same for a thousand users, one of them online",
                 Goal::Value(2000.0),
                 CALLS / 10,
-                true,
+                How::Heard,
                 "pull.event.add",
                 &|number| to_users(&everybody, number, None),
             )?,
@@ -234,7 +283,7 @@ impl Run<'_> {
                 "pull.config.get, the user's channels signed anew",
                 Goal::Value(200.0),
                 CALLS,
-                false,
+                How::Unheard,
                 "pull.config.get",
                 &|_| ask.clone(),
             )?,

@@ -24,6 +24,9 @@ pub(super) enum Goal {
     Shown,
 }
 
+/// The unit in which memory grows.
+pub(super) const GROWTH: &str = "% in 10 minutes";
+
 /// One measured figure.
 #[derive(Clone, Debug)]
 pub(super) struct Figure {
@@ -48,6 +51,12 @@ impl Figure {
         goal: Goal,
     ) -> Self {
         Self { name, unit, about, better, goal, samples: Vec::new(), floor: Vec::new() }
+    }
+
+    /// Whether it is of the processor time or the memory of the server, which only processes of this machine
+    /// tell.
+    pub(super) fn is_of_processes(&self) -> bool {
+        self.unit.starts_with("µs CPU") || ["MB", "bytes", GROWTH].contains(&self.unit)
     }
 
     fn ratio(&self) -> Option<f64> {
