@@ -87,9 +87,22 @@ fn grow(file: &fs::File, written: u64, end: u64, size: u64, fills: bool) -> io::
     Ok(())
 }
 
-/// Whether a write failed because there is no space.
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+/// Why nothing was appended.
+enum Failed {
+    /// It was not written: the file is cut back, and written to again.
+    Unwritten(io::Error),
+    /// Nobody knows what of the file is on disk: another one is written to.
+    Unsettled(io::Error),
+}
+
+impl Failed {
+    /// A direct write is on disk or not, but for want of space it is surely not.
+    fn of_direct(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Unwritten(error),
+            _ => Self::Unsettled(error),
+        }
+    }
 }
 
 /// What the writer is to do.
@@ -421,15 +434,9 @@ impl Writer {
         let file = Arc::new(SegmentFile { number, file, salt });
         let segment = Segment { file: Arc::clone(&file), bytes: length, damaged: false };
         shared.lock().segments.insert(number, segment);
-        let direct = (shared.options.sync == Sync::Always)
-            .then(|| Direct::open(&segment::path(&shared.options.directory, number), length));
-        self.tail = Some(Tail {
-            file,
-            length,
-            size: length,
-            begun_s: shared.clock.unix_s(),
-            direct: direct.flatten(),
-        });
+        let direct = self.direct(&file, length);
+        let begun_s = shared.clock.unix_s();
+        self.tail = Some(Tail { file, length, size: length, begun_s, direct });
         self.noted(counter);
         Ok(())
     }
@@ -448,84 +455,72 @@ impl Writer {
 
     /// Appends to the tail and forces it to disk as configured; all or nothing.
     fn append(&mut self, bytes: &[u8], must_sync: bool) -> io::Result<()> {
-        let shared = Arc::clone(&self.shared);
-        let room = ROOM_BYTES.min(self.full_bytes());
-        let Some(tail) = self.tail.as_mut() else {
+        let Some(mut tail) = self.tail.take() else {
             return Err(io::Error::other("no segment to write to"));
         };
-        let file = Arc::clone(&tail.file);
-        let end = tail.length + bytes.len() as u64;
-        let grows = end > tail.size;
-        let grown = if grows {
-            tail.size = end.next_multiple_of(room);
-            let fills = shared.options.sync == Sync::Always;
-            grow(&file.file, tail.length, end, tail.size, fills)
-        } else {
-            Ok(())
-        };
-        let (length, mut direct) = (tail.length, tail.direct.take());
-        let written = grown.and_then(|()| shared.faults.before_write()).and_then(|()| {
-            let Some(direct) = &mut direct else { return file.file.write_all_at(bytes, length) };
-            if grows {
-                // What the file has grown by is settled once, not anew with every write into it.
-                self.sync_file(&file)?;
+        match self.append_to(&mut tail, bytes, must_sync) {
+            Ok(is_synced) => {
+                tail.length += bytes.len() as u64;
+                self.tail = Some(tail);
+                let since = self.unsynced_since.unwrap_or_else(Instant::now);
+                self.unsynced_since = (!is_synced).then_some(since);
+                Ok(())
             }
-            self.write_through(direct, bytes, length)
-        });
-        let mut synced = Ok(());
-        if let Err(error) = written {
-            if direct.is_none() || is_full(&error) {
-                self.cut_back(&file, direct.is_some());
-                return Err(error);
+            Err(Failed::Unwritten(error)) => {
+                // Whatever is behind the last record must stay the file's end.
+                if tail.file.file.set_len(tail.length).is_ok() {
+                    tail.size = tail.length;
+                    if tail.direct.is_some() {
+                        tail.direct = self.direct(&tail.file, tail.length);
+                    }
+                    self.tail = Some(tail);
+                }
+                Err(error)
             }
-            // It is not known then what of it is on disk.
-            synced = Err(error);
-        }
-        if synced.is_err() || must_sync || shared.options.sync == Sync::Always {
-            if direct.is_none() {
-                synced = self.sync_file(&file);
-            }
-            if let Err(error) = synced {
-                // After a failed sync nobody knows what of the file is on disk: write to another.
-                if let Some(tail) = self.tail.take()
-                    && let Err(error) = file.file.set_len(tail.length)
-                {
+            Err(Failed::Unsettled(error)) => {
+                if let Err(error) = tail.file.file.set_len(tail.length) {
                     warn!(error = %error, "what was not stored could not be cut off");
                 }
                 self.unsynced_since = None;
-                return Err(error);
+                Err(error)
             }
-            self.unsynced_since = None;
-        } else if self.unsynced_since.is_none() {
-            self.unsynced_since = Some(Instant::now());
-        }
-        if let Some(tail) = self.tail.as_mut() {
-            tail.length = end;
-            tail.direct = direct;
-        }
-        Ok(())
-    }
-
-    /// Lets the tail be as long as it was before a write that found no space.
-    fn cut_back(&mut self, file: &SegmentFile, is_direct: bool) {
-        let Some(tail) = self.tail.as_mut() else { return };
-        tail.size = tail.length;
-        if file.file.set_len(tail.length).is_err() {
-            self.tail = None; // whatever is behind the last record must stay the file's end
-            return;
-        }
-        if is_direct {
-            let path = segment::path(&self.shared.options.directory, file.number);
-            tail.direct = Direct::open(&path, tail.length);
         }
     }
 
-    /// Writes behind the `length` bytes of the tail, and forces that to disk.
-    fn write_through(&self, direct: &mut Direct, bytes: &[u8], length: u64) -> io::Result<()> {
-        self.shared.faults.before_sync()?;
-        direct.append(bytes, length)?;
-        self.shared.metrics.increment(Metric::HistorySyncs);
-        Ok(())
+    /// Writes behind what a segment has; whether it was forced to disk.
+    fn append_to(&self, tail: &mut Tail, bytes: &[u8], must_sync: bool) -> Result<bool, Failed> {
+        let shared = &*self.shared;
+        let is_always = shared.options.sync == Sync::Always;
+        let end = tail.length + bytes.len() as u64;
+        let grows = end > tail.size;
+        if grows {
+            tail.size = end.next_multiple_of(ROOM_BYTES.min(self.full_bytes()));
+            let grown = grow(&tail.file.file, tail.length, end, tail.size, is_always);
+            grown.map_err(Failed::Unwritten)?;
+        }
+        shared.faults.before_write().map_err(Failed::Unwritten)?;
+        let Some(direct) = &mut tail.direct else {
+            tail.file.file.write_all_at(bytes, tail.length).map_err(Failed::Unwritten)?;
+            if must_sync || is_always {
+                self.sync_file(&tail.file).map_err(Failed::Unsettled)?;
+            }
+            return Ok(must_sync || is_always);
+        };
+        if grows {
+            // What the file has grown by is settled once, not anew with every write into it.
+            self.sync_file(&tail.file).map_err(Failed::Unsettled)?;
+        }
+        shared.faults.before_sync().map_err(Failed::Unsettled)?;
+        direct.append(bytes, tail.length).map_err(Failed::of_direct)?;
+        shared.metrics.increment(Metric::HistorySyncs);
+        Ok(true)
+    }
+
+    /// The direct way to write to a segment of which `length` bytes are written, where every message is synced
+    /// and the file system has one.
+    fn direct(&self, file: &SegmentFile, length: u64) -> Option<Direct> {
+        let path = segment::path(&self.shared.options.directory, file.number);
+        (self.shared.options.sync == Sync::Always).then(|| Direct::open(&path, length)).flatten()
     }
 
     fn sync_file(&self, file: &SegmentFile) -> io::Result<()> {
