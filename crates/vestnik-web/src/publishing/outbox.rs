@@ -177,7 +177,11 @@ impl Inner {
             self.keep(events, &all, &mut outcomes).await;
             return outcomes;
         }
-        let mut outcomes = publisher.publish(events).await;
+        let mut outcomes = if locked(&self.way).as_ref().is_some_and(|way| way.remote.is_some()) {
+            self.publish_elsewhere(publisher, events.to_vec()).await
+        } else {
+            publisher.publish(events).await
+        };
         let failed = |outcome: &Result<(), PublishError>| {
             outcome.as_ref().is_err_and(PublishError::may_be_repeated)
         };
@@ -190,6 +194,19 @@ impl Inner {
             self.keep(events, &again, &mut outcomes).await;
         }
         outcomes
+    }
+
+    /// Publishes over the network, on the thread that serves its connections, whoever calls: there it is known
+    /// first which of them were closed meanwhile.
+    async fn publish_elsewhere(
+        &self,
+        publisher: Arc<dyn Publisher>,
+        events: Vec<ModuleEvent>,
+    ) -> Vec<Result<(), PublishError>> {
+        let count = events.len();
+        let publishing = self.tasks.spawn(async move { publisher.publish(&events).await });
+        let failed = |_| vec![Err(PublishError::Unknown("publishing failed".into())); count];
+        publishing.await.unwrap_or_else(failed)
     }
 
     /// Has events wait. The outcome of one that cannot says why.
