@@ -146,27 +146,14 @@ impl<'de> Deserialize<'de> for Params {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Params, A::Error> {
-                /// So many members are looked through faster than found by a hash.
-                const FEW: usize = 16;
                 let mut members: Vec<(String, Box<RawValue>)> = Vec::new();
-                let mut places: HashMap<String, usize> = HashMap::new();
+                let mut places: BTreeMap<String, usize> = BTreeMap::new();
                 while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
-                    if members.len() == FEW && places.is_empty() {
-                        let known = members.iter().enumerate();
-                        places = known.map(|(at, (name, _))| (name.clone(), at)).collect();
-                    }
-                    let place = if members.len() < FEW {
-                        members.iter().position(|(known, _)| *known == name)
-                    } else {
-                        places.get(&name).copied()
-                    };
-                    match place {
-                        // Of members with one name the last one counts.
-                        Some(place) => members[place].1 = value,
+                    // Of members with one name the last one counts.
+                    match places.get(&name) {
+                        Some(&place) => members[place].1 = value,
                         None => {
-                            if members.len() >= FEW {
-                                places.insert(name.clone(), members.len());
-                            }
+                            places.insert(name.clone(), members.len());
                             members.push((name, value));
                         }
                     }
