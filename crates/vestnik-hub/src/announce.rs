@@ -109,11 +109,11 @@ struct Waiting {
 /// Shards into whose inboxes something was put, and who are not woken yet.
 #[derive(Default)]
 #[must_use = "they are to be woken: `Announcer::wake`"]
-pub struct Unwoken(u64);
+pub(crate) struct Unwoken(u64);
 
 impl Unwoken {
     /// Adds other shards, so that each is woken once.
-    pub fn join(&mut self, other: Self) {
+    pub(crate) fn join(&mut self, other: Self) {
         self.0 |= other.0;
     }
 }
@@ -184,7 +184,7 @@ impl Announcer {
 
     /// Like [`Announcer::announce`], but leaves it to the caller to wake the shards, with
     /// [`Announcer::wake`] and soon.
-    pub fn put(&self, envelopes: &[Arc<Envelope>]) -> Unwoken {
+    pub(crate) fn put(&self, envelopes: &[Arc<Envelope>]) -> Unwoken {
         let mut unwoken = Unwoken::default();
         for envelope in envelopes {
             let (mut shards, mut subscribers) = (0_u64, 0_u32);
@@ -225,7 +225,7 @@ impl Announcer {
     }
 
     /// Wakes shards for which something was put.
-    pub fn wake(&self, unwoken: Unwoken) {
+    pub(crate) fn wake(&self, unwoken: Unwoken) {
         let Unwoken(mut shards) = unwoken;
         while shards != 0 {
             self.inboxes[shards.trailing_zeros() as usize].news.notify_one();
