@@ -199,7 +199,8 @@ impl Web {
                 visit.answer(answer);
             });
         }
-        // Whoever has a place is served to the end; the time of it is limited by the one who waits.
+        // Whoever has a place in here is served to the end; the time of it is limited by the one who waits. The
+        // shards, and what they served at the desk, have ended by now.
         let served = u32::try_from(Self::AT_A_TIME).unwrap_or(u32::MAX);
         let _ = tokio::time::timeout(Visit::PATIENCE, web.places.acquire_many(served)).await;
         web.places.close();
