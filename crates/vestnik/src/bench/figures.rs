@@ -81,25 +81,31 @@ impl<'a> Run<'a> {
             Goal::Value(1536.0),
         );
         memory.samples.push(as_f64(grown) / as_f64(count));
-        let mut process = Figure::new(
+        let process = Figure::new(
             "memory of an empty process",
             "MB",
             "resident memory after the start; of our own servers, of one without the module",
             Better::Lower,
             Goal::Value(10.0),
-        );
-        process.samples.push(as_f64(queue_server.unwrap_or(empty)) / 1e6);
+        )
+        .with(as_f64(queue_server.unwrap_or(empty)) / 1e6);
         let shown = |name, about, bytes| {
-            let mut figure = Figure::new(name, "MB", about, Better::Lower, Goal::Shown);
-            figure.samples.push(as_f64(bytes) / 1e6);
-            figure
+            let figure = Figure::new(name, "MB", about, Better::Lower, Goal::Shown);
+            figure.with(as_f64(bytes) / 1e6)
         };
-        let whole = shown("the same with the module", "resident memory after the start", empty);
-        let own = shown(
+        let mut figures = vec![process];
+        if queue_server.is_some() {
+            figures.push(shown(
+                "the same with the module",
+                "resident memory after the start",
+                empty,
+            ));
+        }
+        figures.push(shown(
             "of it, not mapped from files",
             "what is not the program and its libraries, whose pages the system can drop and read again",
             own_memory,
-        );
+        ));
         let mut connect = Figure::new(
             "connect",
             "µs CPU",
@@ -108,8 +114,8 @@ impl<'a> Run<'a> {
             Goal::Value(45.0),
         );
         connect.samples.push(micros_each(cpu, count));
-        let whole = queue_server.map(|_| whole);
-        Ok([process].into_iter().chain(whole).chain([own, memory, connect]).collect())
+        figures.extend([memory, connect]);
+        Ok(figures)
     }
 
     /// One message to everybody.

@@ -53,6 +53,12 @@ impl Figure {
         Self { name, unit, about, better, goal, samples: Vec::new(), floor: Vec::new() }
     }
 
+    /// With one more sample.
+    pub(super) fn with(mut self, sample: f64) -> Self {
+        self.samples.push(sample);
+        self
+    }
+
     /// Whether it is of the processor time or the memory of the server, which only processes of this machine
     /// tell.
     pub(super) fn is_of_processes(&self) -> bool {
