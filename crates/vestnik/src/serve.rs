@@ -40,10 +40,16 @@ pub(crate) struct ServeArgs {
     /// What to serve and how.
     #[command(flatten)]
     pub(crate) configuration: ConfigArgs,
+    /// End when the process that started this one ends, however it does.
+    #[arg(long, hide = true)]
+    pub(crate) with_parent: bool,
 }
 
 /// Serves until the process is told to stop.
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
+    if args.with_parent {
+        end_with_parent()?;
+    }
     let mut sources = args.configuration.sources();
     sources.inherited = systemd::sockets(&sources.environment)?;
     let mut watched = Watched::load(&sources)?;
@@ -102,6 +108,14 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     engine.close();
     tracing::info!("stopped");
     anyhow::ensure!(ended == Ended::Told, "a thread of the server has failed");
+    Ok(())
+}
+
+/// Has the system end this process, in order, when the thread that started it is no more.
+fn end_with_parent() -> anyhow::Result<()> {
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+        .context("cannot ask to end with the process that started this one")?;
     Ok(())
 }
 

@@ -60,7 +60,15 @@ impl Target {
         let program = std::env::current_exe().context("cannot find this program")?;
         let mut command = Command::new(program);
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--log", "error", "--data-dir"])
+            .args([
+                "serve",
+                "--with-parent",
+                "--listen",
+                "127.0.0.1:0",
+                "--log",
+                "error",
+                "--data-dir",
+            ])
             .arg(data.path())
             .args(["--set", "history.bytes=4GiB"])
             .env("VESTNIK_SECURITY_KEY", OWN_KEY)
