@@ -1,6 +1,7 @@
 //! `vestnik bench`: what a server costs, measured against a bare loop over the same sockets.
 
 mod encrypted;
+mod fan_out;
 mod figures;
 pub(crate) mod floor;
 mod hardship;
@@ -33,6 +34,8 @@ pub(crate) enum Part {
     Idle,
     /// One message to everybody, one at a time and as many as possible.
     FanOut,
+    /// From one message under way to many: how many leave in one write, what that saves, how long it takes.
+    Coalescing,
     /// Delay from one publisher to one subscriber.
     Latency,
     /// Cost of a publish to one subscriber, in every form.
@@ -172,6 +175,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         let parts = [
             Part::Idle,
             Part::FanOut,
+            Part::Coalescing,
             Part::Burst,
             Part::Replay,
             Part::Latency,
@@ -191,6 +195,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
                 let measured = match part {
                     Part::Idle => args.queue_server().and_then(|it| bench.idle(it)),
                     Part::FanOut => bench.fan_out(),
+                    Part::Coalescing => bench.coalescing(),
                     Part::Burst => bench.burst(),
                     Part::Replay => bench.replay(),
                     Part::Latency => bench.latency(),

@@ -1,7 +1,8 @@
 //! What encryption costs: against plain connections, and against a bare loop that encrypts.
 
 use super::BenchArgs;
-use super::figures::{Run, as_f64, one_to_all};
+use super::fan_out::one_to_all;
+use super::figures::{Run, as_f64};
 use super::floor::Floor;
 use super::link::Identity;
 use super::process::Target;

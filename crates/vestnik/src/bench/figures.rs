@@ -2,19 +2,19 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use vestnik_core::MessageId;
 use vestnik_core::sign::Key;
 
-use super::floor::Floor;
 use super::process::Target;
 use super::publisher::Publisher;
 use super::report::{Better, Figure, Goal, micros_each};
-use super::swarm::{Generation, Swarm, channel, event, shared_channel};
+use super::swarm::{Generation, Received, Swarm, channel, event, shared_channel};
 
 /// Seconds that stored events are kept.
 pub(super) const KEPT_S: u32 = 600;
@@ -118,102 +118,6 @@ impl<'a> Run<'a> {
         Ok(figures)
     }
 
-    /// One message to everybody.
-    pub(super) fn fan_out(&mut self) -> anyhow::Result<Vec<Figure>> {
-        const ROUNDS: u64 = 20;
-        const TOGETHER: usize = 10;
-        self.gather()?;
-        let count = self.connections as u64;
-        let one_at_a_time = one_to_all(self.target, &mut self.swarm, ROUNDS, self.bytes)?;
-        let mut slow = Figure::new(
-            "fan-out, one message at a time",
-            "µs CPU per delivery",
-            "server time for each subscriber that gets a message, against one send() to as many sockets",
-            Better::Lower,
-            Goal::TimesFloor(1.2),
-        );
-        slow.samples.push(one_at_a_time);
-        slow.floor.push(self.floor(ROUNDS, 1)?);
-        // Not before: a server drops who connects and then says nothing.
-        let mut publisher = Publisher::open(&self.target.publish)?;
-
-        self.swarm.latencies.clear();
-        let start = Instant::now();
-        let before = self.target.cpu();
-        let first = self.swarm.received.messages;
-        for sent in 1..=10 * ROUNDS {
-            publisher.text(shared_channel(), 0, &self.event())?;
-            // At most so many may be under way: a faster publisher would only fill outboxes.
-            let behind = sent.saturating_sub(TOGETHER as u64) * count;
-            self.swarm.until(|received| received.messages - first >= behind)?;
-        }
-        let deliveries = 10 * ROUNDS * count;
-        self.swarm.until(|received| received.messages - first >= deliveries)?;
-        let (elapsed, cpu) = (start.elapsed(), self.target.cpu() - before);
-        let mut saturated = Figure::new(
-            "fan-out, up to ten under way",
-            "µs CPU per delivery",
-            "the same with the next messages published before everybody has the last ones",
-            Better::Lower,
-            Goal::Value(3.0),
-        );
-        saturated.samples.push(micros_each(cpu, deliveries));
-        saturated.floor.push(self.floor(ROUNDS, 8)? / 8.0);
-        let mut rate = Figure::new(
-            "deliveries, up to ten under way",
-            "per second",
-            "messages received by all subscribers together; the reader shares the machine",
-            Better::Higher,
-            Goal::Value(350_000.0),
-        );
-        rate.samples.push(as_f64(deliveries) / elapsed.as_secs_f64());
-        let mut delay = Figure::new(
-            "delay p99, up to ten under way",
-            "ms",
-            "from the publish to its receipt, for all but one in a hundred deliveries",
-            Better::Lower,
-            Goal::Value(250.0),
-        );
-        delay.samples.push(self.swarm.latencies.percentile_ms(0.99));
-        self.is_checked()?;
-        Ok(vec![slow, saturated, rate, delay])
-    }
-
-    /// Processor time of one bare send to each of as many sockets, in microseconds. `messages`: how
-    /// many share a write.
-    fn floor(&self, rounds: u64, messages: usize) -> anyhow::Result<f64> {
-        let mut floor = Floor::start(self.connections, None)?;
-        floor.rounds(rounds, (self.bytes + self.swarm.wrapping()) * messages)
-    }
-
-    /// Fifty messages to everybody at once: how many writes a client costs.
-    pub(super) fn burst(&mut self) -> anyhow::Result<Vec<Figure>> {
-        const MESSAGES: u64 = 50;
-        self.gather()?;
-        let Some(before) = self.writes() else { return Ok(Vec::new()) };
-        let mut publisher = Publisher::open(&self.target.publish)?;
-        let events: Vec<_> = (0..MESSAGES).map(|_| (shared_channel(), self.event())).collect();
-        let goal = self.swarm.received.messages + MESSAGES * self.connections as u64;
-        publisher.batch(0, &events)?;
-        self.swarm.until(|received| received.messages >= goal)?;
-        let Some(after) = self.writes() else { return Ok(Vec::new()) };
-        let mut writes = Figure::new(
-            "burst of 50 messages",
-            "writes per client",
-            "kernel writes for each subscriber while 50 messages reach everybody",
-            Better::Lower,
-            Goal::Value(3.0),
-        );
-        writes.samples.push((after - before) / as_f64(self.connections as u64));
-        self.is_checked()?;
-        Ok(vec![writes])
-    }
-
-    /// The server's own count of write calls; another server has none.
-    fn writes(&self) -> Option<f64> {
-        self.counter("vestnik_socket_writes_total")
-    }
-
     /// One of the server's own metrics, if it has them.
     pub(super) fn counter(&self, name: &str) -> Option<f64> {
         let page = self.fetch("/metrics")?;
@@ -313,38 +217,64 @@ impl<'a> Run<'a> {
         messages: u64,
         send: &Send<'_>,
     ) -> anyhow::Result<Duration> {
-        const PUBLISHERS: u64 = 8;
+        const PUBLISHERS: usize = 8;
+        /// Messages: a subscriber that is left behind is closed, as it should be.
         const AHEAD_MAX: u64 = 400;
         let before = self.target.cpu();
         let first = self.swarm.received.messages;
-        let received = AtomicU64::new(0);
-        let sent = AtomicU64::new(0);
-        std::thread::scope(|scope| -> anyhow::Result<()> {
-            let publishers: Vec<_> = (0..PUBLISHERS)
-                .map(|_| {
-                    scope.spawn(|| -> anyhow::Result<()> {
-                        let mut publisher = Publisher::open(&self.target.publish)?;
-                        (0..requests / PUBLISHERS).try_for_each(|_| {
-                            let ahead = sent.fetch_add(messages, Relaxed);
-                            // A subscriber that is left behind is closed, as it should be.
-                            while ahead > received.load(Relaxed) + AHEAD_MAX {
-                                std::thread::sleep(Duration::from_micros(100));
-                            }
-                            send(&mut publisher)
-                        })
-                    })
-                })
-                .collect();
-            for goal in 1..=requests * messages {
-                self.swarm.until(|received| received.messages >= first + goal)?;
-                received.store(goal, Relaxed);
+        let flood = Flood { publishers: PUBLISHERS, requests, ahead: AHEAD_MAX / messages };
+        self.flood(flood, send, |received| (received.messages - first) / messages)?;
+        Ok(self.target.cpu() - before)
+    }
+
+    /// Publishes from several publishers at once until everything has arrived. `arrived`: with how many
+    /// requests that is so.
+    pub(super) fn flood(
+        &mut self,
+        flood: Flood,
+        send: &Send<'_>,
+        arrived: impl Fn(&Received) -> u64,
+    ) -> anyhow::Result<()> {
+        let Flood { publishers, requests, ahead } = flood;
+        let (permit, permits) = mpsc::sync_channel(usize::try_from(ahead)?);
+        let permits = Mutex::new(permits);
+        let may_go_on = || permits.lock().is_ok_and(|permits| permits.recv().is_ok());
+        let is_over = AtomicBool::new(false);
+        let publish = || -> anyhow::Result<()> {
+            let mut publisher = Publisher::open(&self.target.publish)?;
+            while may_go_on() {
+                send(&mut publisher)?;
             }
+            Ok(())
+        };
+        // What a publisher could not send nobody needs to wait for.
+        let publish = || publish().inspect_err(|_| is_over.store(true, Relaxed));
+        let swarm = &mut self.swarm;
+        std::thread::scope(|scope| {
+            let publishers: Vec<_> = (0..publishers).map(|_| scope.spawn(publish)).collect();
+            let mut receive = || -> anyhow::Result<()> {
+                let mut permitted = 0;
+                loop {
+                    let done = arrived(&swarm.received);
+                    while permitted < requests.min(done + ahead) {
+                        permit.send(()).context("no publisher is left")?;
+                        permitted += 1;
+                    }
+                    if done >= requests || is_over.load(Relaxed) {
+                        return Ok(());
+                    }
+                    swarm.until(|received| arrived(received) > done || is_over.load(Relaxed))?;
+                }
+            };
+            let received = receive();
+            // Who waits for a permit stops waiting.
+            drop(permit);
+            // What stopped a publisher explains what did not arrive.
             for publisher in publishers {
                 publisher.join().map_err(|_| anyhow::anyhow!("a publisher failed"))??;
             }
-            Ok(())
-        })?;
-        Ok(self.target.cpu() - before)
+            received
+        })
     }
 
     /// A publish to one subscriber, in every form.
@@ -451,25 +381,6 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Processor time of the server for each delivery, in microseconds, when `rounds` messages go to the whole
-/// swarm, one after the other.
-pub(super) fn one_to_all(
-    target: &Target,
-    swarm: &mut Swarm,
-    rounds: u64,
-    bytes: usize,
-) -> anyhow::Result<f64> {
-    let count = swarm.len() as u64;
-    let mut publisher = Publisher::open(&target.publish)?;
-    let before = target.cpu();
-    for _ in 0..rounds {
-        let goal = swarm.received.messages + count;
-        publisher.text(shared_channel(), 0, &swarm.event(bytes))?;
-        swarm.until(|received| received.messages >= goal)?;
-    }
-    Ok(micros_each(target.cpu() - before, rounds * count))
-}
-
 /// A client that polls.
 struct Poller(TcpStream);
 
@@ -499,8 +410,18 @@ impl Poller {
     }
 }
 
+/// Publishers that are as fast as they may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flood {
+    pub(super) publishers: usize,
+    /// Requests of all of them together.
+    pub(super) requests: u64,
+    /// How many of those may be on their way.
+    pub(super) ahead: u64,
+}
+
 /// Sends one request.
-type Send<'a> = dyn Fn(&mut Publisher) -> anyhow::Result<()> + Sync + 'a;
+pub(super) type Send<'a> = dyn Fn(&mut Publisher) -> anyhow::Result<()> + Sync + 'a;
 
 pub(super) fn as_f64(count: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "counts of a benchmark are far below 2^52")]

@@ -81,6 +81,16 @@ impl Link {
         Ok(Self::Tls(Box::new((stream, session))))
     }
 
+    /// Whether a read that gave `read` of `asked` bytes has left nothing behind, as far as can be told
+    /// without another one.
+    pub(super) const fn is_drained_by(&self, read: usize, asked: usize) -> bool {
+        match self {
+            Self::Plain(_) => read < asked,
+            // A session may hold more than it gives at once.
+            Self::Tls(_) => false,
+        }
+    }
+
     fn socket(&mut self) -> &mut TcpStream {
         match self {
             Self::Plain(stream) => stream,

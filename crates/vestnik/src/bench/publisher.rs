@@ -10,6 +10,7 @@ use vestnik_core::ChannelId;
 use vestnik_proto::protobuf::schema;
 
 use crate::client::Address;
+use crate::failure::Failure;
 
 /// One connection to the publish route.
 pub(super) struct Publisher {
@@ -104,10 +105,13 @@ impl Publisher {
             length += read;
             let answer = &self.answer[..length];
             if let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") {
+                let head = String::from_utf8_lossy(&answer[..end]);
                 anyhow::ensure!(
-                    answer.starts_with(b"HTTP/1.1 200"),
-                    "publish refused: {}",
-                    String::from_utf8_lossy(&answer[..end]).lines().next().unwrap_or_default()
+                    head.starts_with("HTTP/1.1 200"),
+                    Failure::new(
+                        format!("publish refused: {}", head.lines().next().unwrap_or_default()),
+                        "check the address to publish to, and whether the server lets this machine publish",
+                    )
                 );
                 // Answers of publishing have no body; chunked ones end with an empty chunk.
                 let is_chunked =

@@ -1,5 +1,6 @@
 //! Figures and how they are shown: a table for people, JSON for programs.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ pub(super) const GROWTH: &str = "% in 10 minutes";
 /// One measured figure.
 #[derive(Clone, Debug)]
 pub(super) struct Figure {
-    pub(super) name: &'static str,
+    pub(super) name: Cow<'static, str>,
     pub(super) unit: &'static str,
     /// What it means, in one sentence.
     pub(super) about: &'static str,
@@ -44,13 +45,21 @@ pub(super) struct Figure {
 impl Figure {
     /// A figure without samples.
     pub(super) fn new(
-        name: &'static str,
+        name: impl Into<Cow<'static, str>>,
         unit: &'static str,
         about: &'static str,
         better: Better,
         goal: Goal,
     ) -> Self {
-        Self { name, unit, about, better, goal, samples: Vec::new(), floor: Vec::new() }
+        Self {
+            name: name.into(),
+            unit,
+            about,
+            better,
+            goal,
+            samples: Vec::new(),
+            floor: Vec::new(),
+        }
     }
 
     /// With one more sample.
@@ -119,13 +128,16 @@ fn number(value: f64) -> String {
 pub(super) fn print_table(figures: &[Figure]) -> anyhow::Result<bool> {
     let mut out = std::io::stdout().lock();
     let mut all = true;
+    let names: Vec<_> =
+        figures.iter().map(|figure| format!("{}, {}", figure.name, figure.unit)).collect();
+    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     writeln!(
         out,
-        "{:<44} {:>10} {:>10} {:>10} {:>8}  {:<16} ",
+        "{:<width$} {:>10} {:>10} {:>10} {:>8}  {:<16} ",
         "figure", "min", "median", "max", "× bare", "must"
     )
     .context("cannot write")?;
-    for figure in figures {
+    for (figure, name) in figures.iter().zip(names) {
         let sorted = sorted(&figure.samples);
         let show = |value: Option<&f64>| value.map_or("–".to_owned(), |value| number(*value));
         let verdict = match figure.is_reached() {
@@ -136,8 +148,7 @@ pub(super) fn print_table(figures: &[Figure]) -> anyhow::Result<bool> {
         all &= figure.is_reached() != Some(false);
         writeln!(
             out,
-            "{:<44} {:>10} {:>10} {:>10} {:>8}  {:<16} {verdict}",
-            format!("{}, {}", figure.name, figure.unit),
+            "{name:<width$} {:>10} {:>10} {:>10} {:>8}  {:<16} {verdict}",
             show(sorted.first()),
             show(sorted.get(sorted.len() / 2)),
             show(sorted.last()),

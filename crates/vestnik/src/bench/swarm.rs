@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use prost::Message as _;
@@ -48,6 +49,8 @@ struct Member {
     is_open: bool,
     partial: Vec<u8>,
     last: Option<MessageId>,
+    /// Messages since [`Swarm::count_whole`].
+    taken: usize,
 }
 
 /// What a swarm has received.
@@ -58,6 +61,11 @@ pub(super) struct Received {
     pub(super) duplicated: u64,
     pub(super) reordered: u64,
     pub(super) closed: u64,
+    /// How many subscribers have the first, the second, ... message since [`Swarm::count_whole`].
+    reached: Vec<usize>,
+    /// How many of those messages everybody has.
+    pub(super) whole: u64,
+    everybody: usize,
 }
 
 /// How subscribers connect, and in which form they get messages.
@@ -132,6 +140,16 @@ impl Swarm {
     /// An event of `bytes` bytes with a time stamp that this swarm understands.
     pub(super) fn event(&self, bytes: usize) -> String {
         event(self.origin, bytes)
+    }
+
+    /// Counts from now on how many of the next `messages` messages everybody has.
+    pub(super) fn count_whole(&mut self, messages: u64) {
+        self.members.iter_mut().flatten().for_each(|member| member.taken = 0);
+        let Received { reached, everybody, whole, .. } = &mut self.received;
+        reached.clear();
+        reached.extend((0..messages).map(|_| 0));
+        *everybody = self.opened;
+        *whole = 0;
     }
 
     /// How many subscribers are connected.
@@ -224,6 +242,7 @@ impl Swarm {
             is_open: false,
             partial: Vec::new(),
             last: after,
+            taken: 0,
         };
         self.members[index] = Some(member);
         self.connected += 1;
@@ -280,11 +299,15 @@ impl Swarm {
             }
             Ok(()) | Err(_) => {}
         }
-        let tokens: Vec<(usize, bool)> =
-            self.events.iter().map(|event| (event.token().0, event.is_writable())).collect();
-        for (index, is_writable) in tokens {
-            self.serve(index, is_writable);
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in &events {
+            let Token(index) = event.token();
+            if event.is_writable() {
+                self.ask(index);
+            }
+            self.read(index, event.is_read_closed() || event.is_error());
         }
+        self.events = events;
         Ok(())
     }
 
@@ -306,35 +329,54 @@ impl Swarm {
         Ok(())
     }
 
-    fn serve(&mut self, index: usize, is_writable: bool) {
-        let Some(member) = self.members.get_mut(index).and_then(Option::as_mut) else { return };
-        if is_writable && !member.is_asked {
-            let (number, last) = (member.number, member.last);
-            let request = self.handshake(number, last);
-            let Some(Some(member)) = self.members.get_mut(index) else { return };
-            match member.stream.write(request.as_bytes()) {
-                Ok(written) if written == request.len() => member.is_asked = true,
-                Err(error) if error.kind() == io::ErrorKind::NotConnected => return,
-                // A handshake is far smaller than any socket buffer.
-                Ok(_) | Err(_) => {
+    /// Sends the handshake's request of a member that has not done so.
+    fn ask(&mut self, index: usize) {
+        let Some(Some(member)) = self.members.get(index) else { return };
+        if member.is_asked {
+            return;
+        }
+        let request = self.handshake(member.number, member.last);
+        let Some(Some(member)) = self.members.get_mut(index) else { return };
+        match member.stream.write(request.as_bytes()) {
+            Ok(written) if written == request.len() => member.is_asked = true,
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
+            // A handshake is far smaller than any socket buffer.
+            Ok(_) | Err(_) => self.lost(index),
+        }
+    }
+
+    /// Reads what there is for a member. `is_ending`: to its end, which was told of already; else the
+    /// end, like more bytes, will be told of.
+    fn read(&mut self, index: usize, is_ending: bool) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        while let Some(Some(member)) = self.members.get_mut(index) {
+            let is_whole = match member.stream.read(&mut buffer) {
+                Ok(0) => {
                     self.lost(index);
-                    return;
+                    break;
                 }
-            }
-        }
-        loop {
-            let Some(Some(member)) = self.members.get_mut(index) else { return };
-            match member.stream.read(&mut self.buffer) {
-                Ok(0) => return self.lost(index),
                 Ok(read) => {
-                    let mut bytes = std::mem::take(&mut member.partial);
-                    bytes.extend_from_slice(&self.buffer[..read]);
-                    self.take(index, bytes);
+                    let is_whole = member.stream.is_drained_by(read, buffer.len());
+                    if member.partial.is_empty() {
+                        self.take(index, &buffer[..read]);
+                    } else {
+                        let mut bytes = std::mem::take(&mut member.partial);
+                        bytes.extend_from_slice(&buffer[..read]);
+                        self.take(index, &bytes);
+                    }
+                    is_whole
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => return self.lost(index),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => {
+                    self.lost(index);
+                    break;
+                }
+            };
+            if is_whole && !is_ending {
+                break;
             }
         }
+        self.buffer = buffer;
     }
 
     fn lost(&mut self, index: usize) {
@@ -343,12 +385,12 @@ impl Swarm {
     }
 
     /// Takes whole frames from what a member has received; the rest stays with it.
-    fn take(&mut self, index: usize, bytes: Vec<u8>) {
+    fn take(&mut self, index: usize, bytes: &[u8]) {
         let Some(Some(member)) = self.members.get_mut(index) else { return };
         let mut at = 0;
         if !member.is_open {
             let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
-                member.partial = bytes;
+                member.partial = bytes.to_vec();
                 return;
             };
             if !bytes.starts_with(b"HTTP/1.1 101") {
@@ -443,7 +485,7 @@ fn count(
     member: &mut Member,
     payload: &[u8],
 ) {
-    let Ok(batch) = ResponseBatch::decode(payload) else { return };
+    let Ok(batch) = ResponseBatch::decode(Bytes::copy_from_slice(payload)) else { return };
     for response in batch.responses {
         let Some(ResponseCommand::OutgoingMessages(outgoing)) = response.command else { continue };
         for message in outgoing.messages {
@@ -465,6 +507,11 @@ impl Received {
         body: &[u8],
     ) {
         self.messages += 1;
+        if let Some(reached) = self.reached.get_mut(member.taken) {
+            member.taken += 1;
+            *reached += 1;
+            self.whole += u64::from(*reached == self.everybody);
+        }
         match member.last {
             Some(last) if last == id => self.duplicated += 1,
             Some(last) if last > id => self.reordered += 1,

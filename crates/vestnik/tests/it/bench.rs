@@ -1,6 +1,10 @@
 //! The benchmark in its smallest form: that it runs, checks what it gets, and says so.
 
+use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::sign::KEY;
 
 #[test]
 fn the_benchmark_measures_every_part_and_prints_json() {
@@ -24,7 +28,7 @@ fn the_benchmark_measures_every_part_and_prints_json() {
 fn the_benchmark_measures_json_frames_too() {
     let output = Command::new(env!("CARGO_BIN_EXE_vestnik"))
         .args(["bench", "--connections", "20", "--repeat", "1", "--json", "--generation", "5"])
-        .args(["--only", "idle,fan-out,burst,replay,latency,publish,storm"])
+        .args(["--only", "idle,fan-out,coalescing,burst,replay,latency,publish,storm"])
         .output()
         .expect("it is built");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -47,4 +51,64 @@ fn a_wrong_key_is_said_instead_of_measured() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("could connect") && said.contains("check that the key fits"), "{said}");
+}
+
+#[test]
+fn what_stops_a_publisher_is_said_at_once() {
+    let server = crate::server::TestServer::start();
+    let (subscribe, publish) = (
+        format!("ws://{}/bitrix/subws/", server.address()),
+        format!("http://{}/nowhere/", server.address()),
+    );
+    let output = Command::new(env!("CARGO_BIN_EXE_vestnik"))
+        .args(["bench", "--connections", "1", "--only", "publish", "--key", KEY])
+        .args(["--subscribe", &subscribe, "--publish", &publish])
+        .output()
+        .expect("it is built");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("publish refused: HTTP/1.1 404"), "{said}");
+}
+
+#[test]
+fn a_server_of_the_benchmark_ends_with_it_however_that_ends() {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_vestnik"))
+        .args(["bench", "--connections", "1", "--only", "soak", "--soak", "600"])
+        .spawn()
+        .expect("it is built");
+    let until = Instant::now() + Duration::from_secs(60);
+    let wait = |what: &str| {
+        assert!(Instant::now() < until, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let children = format!("/proc/{0}/task/{0}/children", bench.id());
+    let server = loop {
+        let children = std::fs::read_to_string(&children).expect("it runs");
+        if let Some(server) = children.split_whitespace().next() {
+            let command = std::fs::read(format!("/proc/{server}/cmdline")).unwrap_or_default();
+            // Not the copy of the benchmark that it is at first.
+            if command.windows(7).any(|window| window == b"\0serve\0") {
+                break server.to_owned();
+            }
+        }
+        wait("no server was started");
+    };
+    // Whoever kills it at this moment may be before the server has asked to end with it.
+    while !is_caught(&server) {
+        wait("the server does not listen for signals");
+    }
+    bench.kill().expect("it runs");
+    bench.wait().expect("it was started here");
+    while Path::new(&format!("/proc/{server}")).exists() {
+        wait("the server goes on alone");
+    }
+}
+
+/// Whether a process handles SIGTERM itself by now.
+fn is_caught(process: &str) -> bool {
+    const TERM: u32 = 15;
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a mask");
+    let caught = u64::from_str_radix(caught.trim(), 16).expect("a mask");
+    caught & (1 << (TERM - 1)) != 0
 }
