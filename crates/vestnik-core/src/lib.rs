@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod cursor;
+pub mod date;
 pub mod message;
 pub mod metric;
 pub mod publisher;

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use vestnik_core::date;
 use vestnik_core::message::{Author, Encoding, Envelope};
 
 use crate::body::{elements, is_json, members, string_text};
@@ -221,7 +222,7 @@ pub fn array(answers: &[String]) -> String {
 /// The body of a message that says that a user came or went (json-rpc.md §9).
 #[must_use]
 pub fn status_body(user: vestnik_core::UserId, is_online: bool, now_ms: u64) -> String {
-    let time = crate::text::atom_date(now_ms / 1000);
+    let time = date::atom(now_ms / 1000);
     let (seconds, millis) = (now_ms / 1000, now_ms % 1000);
     format!(
         r#"{{"module_id":"online","command":"userStatusChange","params":{{"user_id":{user},"online":{is_online}}},"extra":{{"server_time":"{time}","server_time_unix":{seconds}.{millis:03}}}}}"#

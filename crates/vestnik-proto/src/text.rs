@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use vestnik_core::ChannelId;
+use vestnik_core::date;
 use vestnik_core::message::{Encoding, Envelope};
 
 use crate::body::{END_MARKER, START_MARKER, repaired, text_value};
@@ -61,68 +62,8 @@ pub(crate) fn head(envelope: &Envelope) -> String {
         envelope.id.seq(),
         envelope.id,
         envelope.created_ms % 1000,
-        http_date(envelope.created_s()),
+        date::http(envelope.created_s()),
     )
-}
-
-/// Unix seconds as an RFC 1123 date, for instance `Tue, 24 Nov 2026 02:36:07 GMT`. Seconds after
-/// the year 9999 show its end.
-#[must_use]
-pub fn http_date(unix_s: u64) -> String {
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let unix_s = unix_s.min(LAST_SECOND);
-    let Date { year, month, day, second } = Date::of(unix_s);
-    let pick = |names: &[&'static str], index: u64| {
-        usize::try_from(index).ok().and_then(|index| names.get(index)).copied().unwrap_or_default()
-    };
-    format!(
-        "{}, {day:02} {} {year:04} {:02}:{:02}:{:02} GMT",
-        pick(&DAYS, unix_s / 86_400 % 7),
-        pick(&MONTHS, month - 1),
-        second / 3600,
-        second / 60 % 60,
-        second % 60,
-    )
-}
-
-/// Unix seconds as PHP's ATOM date, for instance `2026-11-24T02:36:07+00:00`.
-pub(crate) fn atom_date(unix_s: u64) -> String {
-    let Date { year, month, day, second } = Date::of(unix_s.min(LAST_SECOND));
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}+00:00")
-}
-
-/// The end of the year 9999.
-const LAST_SECOND: u64 = 253_402_300_799;
-
-/// A date in UTC.
-struct Date {
-    year: u64,
-    /// 1 to 12.
-    month: u64,
-    /// 1 to 31.
-    day: u64,
-    /// Of the day.
-    second: u64,
-}
-
-impl Date {
-    fn of(unix_s: u64) -> Self {
-        let (days, second) = (unix_s / 86_400, unix_s % 86_400);
-        // Counted from 1 March of year 0, so that the leap day ends a year (the algorithm of
-        // H. Hinnant's `civil_from_days`).
-        let shifted = days + 719_468;
-        let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-        let year_of_era =
-            (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * month + 2) / 5 + 1;
-        let year = year_of_era + era * 400 + u64::from(month >= 10);
-        Self { year, month: (month + 2) % 12 + 1, day, second }
-    }
 }
 
 #[cfg(test)]
@@ -179,20 +120,6 @@ mod tests {
         let record = record(&envelope);
         let record = std::str::from_utf8(&record).unwrap();
         assert!(record.contains(r#""tag":"007","time":"Tue, 14 Nov 2023 22:13:20 GMT""#));
-    }
-
-    #[test]
-    fn dates_know_leap_years_and_centuries() {
-        for (unix_s, expected) in [
-            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
-            (94_734_661, "Mon, 01 Jan 1973 11:11:01 GMT"),
-            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
-            (951_868_799, "Tue, 29 Feb 2000 23:59:59 GMT"),
-            (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT"),
-            (u64::MAX, "Fri, 31 Dec 9999 23:59:59 GMT"),
-        ] {
-            assert_eq!(http_date(unix_s), expected);
-        }
     }
 
     proptest! {

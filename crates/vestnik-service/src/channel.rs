@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use vestnik_core::ChannelId;
+use vestnik_core::date;
 use vestnik_core::publisher::ModuleEvent;
 
 use crate::db::{DatabaseError, Row, Statement, Value};
@@ -623,7 +624,7 @@ impl Tenant {
             ("channel", described(options.sign_channel(old), new.kind.name())),
         ];
         if new.user == 0 {
-            let starts = php::Value::Text(php::iso_time(new.created_s));
+            let starts = php::Value::Text(date::atom(new.created_s));
             params.push(("new_channel", replacement(new, starts, options)));
         }
         self.expire_event(old, php::Value::map(params), options)
@@ -726,7 +727,7 @@ fn replacement(new: &Channel, starts: php::Value, options: &Options) -> php::Val
     php::Value::map([
         ("id", php::Value::Text(options.sign_channel(new.id))),
         ("start", starts),
-        ("end", php::Value::Text(php::iso_time(new.ends_s()))),
+        ("end", php::Value::Text(date::atom(new.ends_s()))),
         ("type", php::Value::text(new.kind.name())),
     ])
 }

@@ -3,9 +3,10 @@
 use crate::channel::{Channel, ChannelError, ChannelKind, FreeChannel, PublicId};
 use crate::notice::{REVISION_MOBILE, REVISION_WEB};
 use crate::option::{Key, Options};
-use crate::php::{self, Value};
+use crate::php::Value;
 use crate::tenant::Tenant;
 use crate::token::{self, TOKEN_TTL_S};
+use vestnik_core::date;
 
 /// How long a client may keep the channel of a channel object, seconds: a year.
 const FREE_CHANNEL_TTL_S: u64 = 31_536_000;
@@ -306,7 +307,7 @@ impl ListedChannel {
 impl Shape {
     fn time(self, unix_s: u64) -> Value {
         match self {
-            Self::Json => Value::Text(php::iso_time(unix_s)),
+            Self::Json => Value::Text(date::atom(unix_s)),
             Self::Upper => Value::Int(i64::try_from(unix_s).unwrap_or(i64::MAX)),
         }
     }

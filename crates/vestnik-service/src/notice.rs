@@ -1,10 +1,11 @@
 //! What the module itself tells clients: channels that expire, settings that changed.
 
 use bytes::Bytes;
+use vestnik_core::date;
 use vestnik_core::publisher::{ModuleEvent, Recipients};
 use vestnik_core::{ChannelId, Expiry, MessageKind};
 
-use crate::php::{self, Value};
+use crate::php::Value;
 
 /// Revision of the web client that events and configurations carry.
 pub const REVISION_WEB: i64 = 19;
@@ -26,7 +27,7 @@ pub fn extra(now_ms: u64, server_name: &str) -> Value {
     #[expect(clippy::cast_precision_loss, reason = "milliseconds fit the 53 bits of a float")]
     let unix = now_ms as f64 / 1000.0;
     Value::map([
-        ("server_time", Value::Text(php::iso_time(now_ms / 1000))),
+        ("server_time", Value::Text(date::atom(now_ms / 1000))),
         ("server_time_unix", Value::Float(unix)),
         ("server_name", Value::text(server_name)),
         ("revision_web", Value::Int(REVISION_WEB)),

@@ -39,25 +39,6 @@ pub fn intval(text: &str) -> i64 {
     }
 }
 
-/// ISO 8601 with a numeric zone, UTC: `2026-01-01T00:00:00+00:00`.
-#[must_use]
-pub fn iso_time(unix_s: u64) -> String {
-    let (days, second) = (unix_s / 86_400, unix_s % 86_400);
-    // Days counted from March 1st of the year 0, so that leap days end their years.
-    let days = days + 719_468;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}+00:00")
-}
-
 /// A value of PHP. Arrays keep their order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
@@ -228,18 +209,6 @@ fn write_quoted(literal: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn m_032_times_are_iso_with_a_numeric_zone() {
-        for (unix, text) in [
-            (0, "1970-01-01T00:00:00+00:00"),
-            (1_767_225_600, "2026-01-01T00:00:00+00:00"),
-            (1_709_210_096, "2024-02-29T12:34:56+00:00"),
-            (1_735_689_599, "2024-12-31T23:59:59+00:00"),
-        ] {
-            assert_eq!(iso_time(unix), text);
-        }
-    }
 
     #[test]
     fn numbers_are_read_as_php_reads_them() {

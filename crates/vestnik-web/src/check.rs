@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use vestnik_core::ChannelId;
+use vestnik_core::date;
 use vestnik_publisher::{CallError, Caller, Reply};
 use vestnik_service::channel::FreeChannel;
 use vestnik_service::option::{Generation, Key, Options};
@@ -569,20 +570,7 @@ fn trusted(distrust: &Option<String>, detail: String) -> Seen {
 /// The moment in the header `Date`, unix seconds.
 fn date_of(reply: &Reply) -> Option<i64> {
     let text = reply.headers.get(http::header::DATE)?.to_str().ok()?;
-    // `Sun, 06 Nov 1994 08:49:37 GMT`.
-    let mut parts = text.split([' ', ',', ':']).filter(|part| !part.is_empty()).skip(1);
-    let day: i64 = parts.next()?.parse().ok()?;
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let name = parts.next()?;
-    let month = i64::try_from(MONTHS.iter().position(|it| *it == name)?).ok()? + 1;
-    let year: i64 = parts.next()?.parse().ok()?;
-    let [hour, minute, second] =
-        [parts.next()?, parts.next()?, parts.next()?].map(|it| it.parse::<i64>().ok());
-    // Days since 1970, with years that begin in March.
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719_468;
-    Some(((days * 24 + hour?) * 60 + minute?) * 60 + second?)
+    i64::try_from(date::from_http(text)?).ok()
 }
 
 #[cfg(test)]

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use vestnik_core::Clock;
+use vestnik_core::date;
 use vestnik_core::metric::{Metric, Metrics};
 use vestnik_server::{Certificate, Challenges};
 
-use crate::config::{Acme, show_date, show_time};
+use crate::config::{Acme, show_time};
 
 /// What is needed to keep a certificate.
 pub(crate) struct Renewal {
@@ -106,8 +107,8 @@ impl Renewal {
         }
         let due_s = renewal_s(kept.valid_s(), share);
         tracing::debug!(
-            until = show_date(expires_s),
-            renewed_at = show_date(due_s),
+            until = date::zulu(expires_s),
+            renewed_at = date::zulu(due_s),
             "certificate looked at"
         );
         due_s

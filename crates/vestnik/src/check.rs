@@ -2,12 +2,13 @@
 
 use std::io::Write;
 
+use vestnik_core::date;
 use vestnik_core::tenant::MissingExpiry;
 
 use crate::config::{
     Acme, Config, ConfigArgs, ForwardedHeader, History, HistoryEngine, HistorySync, KeySource,
     KeySummary, Listener, LoadKeysError, LogFormat, LogLevel, Network, Routes, Sources, Warning,
-    is_writable, open_files_max, options_page, show_date, show_size, show_time,
+    is_writable, open_files_max, options_page, show_size, show_time,
 };
 use crate::keygen::KeyFileError;
 
@@ -194,7 +195,7 @@ fn print_publishing(config: &Config, out: &mut impl Write) -> anyhow::Result<()>
 fn key_line(key: &KeySummary, signs: bool) -> String {
     let KeySummary { fingerprint, algorithm, until_s } = key;
     let until =
-        until_s.map_or_else(String::new, |until_s| format!(" until {}", show_date(until_s)));
+        until_s.map_or_else(String::new, |until_s| format!(" until {}", date::zulu(until_s)));
     let does = if signs { "signs and verifies" } else { "verifies" };
     format!("  {algorithm}, fingerprint {fingerprint}, {does}{until}")
 }

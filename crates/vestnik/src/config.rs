@@ -36,7 +36,7 @@ pub(crate) use document::options as options_page;
 pub(crate) use files::open_files_max;
 pub(crate) use keys::{KeySource, KeySummary, LoadKeysError, Security, Strictness};
 pub(crate) use layer::{Place, Problem};
-pub(crate) use value::{WrittenCertificate, show_date, show_size, show_time};
+pub(crate) use value::{WrittenCertificate, show_size, show_time};
 pub(crate) use vestnik_server::{ForwardedHeader, Network};
 
 use import::Import;

@@ -3,6 +3,8 @@
 //! A certificate is `SEQUENCE { tbsCertificate SEQUENCE { [0] version?, serialNumber, signature,
 //! issuer, validity SEQUENCE { notBefore, notAfter }, … }, … }` (RFC 5280 §4.1).
 
+use vestnik_core::date;
+
 /// Seconds since 1970; times before it are 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Validity {
@@ -67,7 +69,7 @@ fn time(bytes: &mut &[u8]) -> Option<u64> {
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<i64>().ok();
+    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<u16>().ok();
     let (year, at) = match tag {
         UTC_TIME => match number(0..2)? {
             year @ 0..=49 => (2000 + year, 2),
@@ -76,22 +78,10 @@ fn time(bytes: &mut &[u8]) -> Option<u64> {
         GENERALIZED_TIME => (number(0..4)?, 4),
         _ => return None,
     };
-    let part = |index: usize| number(at + 2 * index..at + 2 * index + 2);
-    let (month, day) = (part(0)?, part(1)?);
-    let days = days_since_1970(year, month, day);
-    let seconds = days * 86_400 + part(2)? * 3600 + part(3)? * 60 + part(4)?;
-    Some(u64::try_from(seconds).unwrap_or(0))
-}
-
-/// Days from 1970-01-01 to a date of the Gregorian calendar; years count from March, so that the
-/// leap day is the last of its year.
-const fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
+    let part = |index: usize| u8::try_from(number(at + 2 * index..at + 2 * index + 2)?).ok();
+    let midnight_s = date::midnight_s(i32::from(year), part(0)?, part(1)?)?;
+    let of_day = i64::from(part(2)?) * 3600 + i64::from(part(3)?) * 60 + i64::from(part(4)?);
+    Some(u64::try_from(midnight_s + of_day).unwrap_or(0))
 }
 
 #[cfg(test)]

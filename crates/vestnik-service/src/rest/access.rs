@@ -2,7 +2,8 @@
 
 use super::{Call, Field, Kind, Operation, Outcome, RestError, Right};
 use crate::access::TOKEN_TTL_S;
-use crate::php::{self, Value};
+use crate::php::Value;
+use vestnik_core::date;
 
 pub(crate) const OPERATIONS: &[Operation] = &[
     Operation {
@@ -68,7 +69,7 @@ async fn token(call: Call<'_>) -> Outcome {
     let life_s = call.input.number("TTL")?.map_or(Ok(TOKEN_TTL_S), u64::try_from);
     let life_s = life_s.map_err(|_| RestError::argument("TTL", "1 to 86400"))?;
     let (token, end_s) = call.tenant().issue_token(user, life_s).await?;
-    let expires = Value::Text(php::iso_time(end_s));
+    let expires = Value::Text(date::atom(end_s));
     Ok(Value::map([("token", Value::Text(token)), ("expires", expires)]).to_json())
 }
 
@@ -93,7 +94,7 @@ async fn list(call: Call<'_>) -> Outcome {
             ("id", Value::Int(secret.id)),
             ("name", Value::Text(secret.name)),
             ("right", Value::text(secret.right.name())),
-            ("created", Value::Text(php::iso_time(secret.created_s))),
+            ("created", Value::Text(date::atom(secret.created_s))),
         ]);
         (Value::Int(at), entry)
     });

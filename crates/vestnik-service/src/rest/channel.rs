@@ -1,12 +1,13 @@
 //! Channels: their ids, signatures, public ids, deletion, and who listens.
 
 use vestnik_core::ChannelId;
+use vestnik_core::date;
 
 use super::{Call, Field, Kind, Operation, Outcome, RestError, Right};
 use crate::channel::{Channel, ChannelKind};
 use crate::config::{Shape, public_channel, public_channels};
 use crate::option::Options;
-use crate::php::{self, Value};
+use crate::php::Value;
 
 const CHANNEL: &str = r#"{"type":"object","required":["user_id","type","id","public_id","signed_id","signed_public_id","start","end","last_id"],"properties":{"user_id":{"type":"integer"},"type":{"type":"string"},"id":{"type":"string"},"public_id":{"type":["string","null"]},"signed_id":{"type":"string"},"signed_public_id":{"type":"string"},"start":{"type":"string"},"end":{"type":"string"},"last_id":{"type":"integer"}}}"#;
 const PUBLIC: &str = r#"{"type":"object","required":["user_id","public_id","signature","start","end"],"properties":{"user_id":{"type":"integer"},"public_id":{"type":"string"},"signature":{"type":"string"},"start":{"type":"string"},"end":{"type":"string"}}}"#;
@@ -159,8 +160,8 @@ fn described(channel: &Channel, options: &Options) -> Value {
         ("public_id", public_id.map_or(Value::Null, |id| Value::Text(id.to_string()))),
         ("signed_id", Value::Text(options.sign_for_listener(channel))),
         ("signed_public_id", Value::Text(signed)),
-        ("start", Value::Text(php::iso_time(channel.created_s))),
-        ("end", Value::Text(php::iso_time(channel.ends_s()))),
+        ("start", Value::Text(date::atom(channel.created_s))),
+        ("end", Value::Text(date::atom(channel.ends_s()))),
         ("last_id", Value::Int(channel.last_id)),
     ])
 }

@@ -3,7 +3,8 @@
 use super::{Call, Field, Kind, Operation, Outcome, RestError, Right};
 use crate::config::ConfigRequest;
 use crate::option::Key;
-use crate::php::{self, Value};
+use crate::php::Value;
+use vestnik_core::date;
 
 const SITE: Field =
     Field::may("SITE_ID", Kind::Text, "The site whose options count; absent: those common to all.");
@@ -138,11 +139,11 @@ async fn config(call: &Call<'_>, request: &ConfigRequest<'_>) -> Outcome {
     let mut json = config.to_json();
     // The object ends with its brace.
     json.pop();
-    let now = php::iso_time(call.tenant().now_s());
+    let now = date::atom(call.tenant().now_s());
     json.push_str(&format!(r#","serverTime":"{now}"}}"#));
     Ok(json)
 }
 
 async fn time(call: Call<'_>) -> Outcome {
-    Ok(Value::Text(php::iso_time(call.tenant().now_s())).to_json())
+    Ok(Value::Text(date::atom(call.tenant().now_s())).to_json())
 }

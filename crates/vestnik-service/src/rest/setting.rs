@@ -7,6 +7,7 @@ use crate::option::{Key, Kind as OptionKind, Source};
 use crate::php::Value;
 use crate::settings::{self, Problem};
 use crate::site::ModuleUse;
+use vestnik_core::date;
 
 const SITE: Field = Field::may("SITE_ID", Kind::Text, "The site; absent: what is common to all.");
 
@@ -181,7 +182,7 @@ async fn status(call: Call<'_>) -> Outcome {
     let state = call.stage.server_state(call.tenant());
     let int = |number: u64| Value::Int(i64::try_from(number).unwrap_or(i64::MAX));
     let last_error = state.last_error.map_or(Value::Null, |(text, at_s)| {
-        let time = Value::Text(crate::php::iso_time(at_s));
+        let time = Value::Text(date::atom(at_s));
         Value::map([("text", Value::Text(text)), ("time", time)])
     });
     let server = Value::map([
@@ -206,7 +207,7 @@ async fn status(call: Call<'_>) -> Outcome {
         Value::map([
             ("tag", Value::Text(it.tag)),
             ("message", Value::Text(it.message)),
-            ("time", Value::Text(crate::php::iso_time(it.created_s))),
+            ("time", Value::Text(date::atom(it.created_s))),
         ])
     });
     let shown = Value::Array((0..).map(Value::Int).zip(shown).collect());

@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 use maud::{Markup, html};
+use vestnik_core::date;
 use vestnik_core::publisher::{ModuleEvent, Publisher as _, Recipients};
 use vestnik_core::{
     ChannelId, Envelope, Expiry, MessageId, MessageKind, Receiver, User, UserId, UserSpace,
@@ -9,7 +10,6 @@ use vestnik_core::{
 use vestnik_hub::engine::Lookup;
 use vestnik_server::{ConnectionInfo, Form as WireForm, Visit, Wanted, Way};
 use vestnik_service::audit::Actor;
-use vestnik_service::php::iso_time;
 use vestnik_service::settings::Form;
 
 use super::dashboard::masked_receiver;
@@ -100,7 +100,7 @@ const fn wire_form(form: WireForm) -> Text {
 }
 
 fn time(unix_s: u64) -> Markup {
-    let iso = iso_time(unix_s);
+    let iso = date::atom(unix_s);
     html! { time datetime=(iso) { (iso.get(..19).unwrap_or(&iso).replace('T', " ")) " UTC" } }
 }
 

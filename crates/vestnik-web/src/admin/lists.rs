@@ -2,10 +2,10 @@
 
 use http::StatusCode;
 use maud::{Markup, html};
+use vestnik_core::date;
 use vestnik_server::Visit;
 use vestnik_service::administrator::{Access, AdministratorError, random_password};
 use vestnik_service::audit::Actor;
-use vestnik_service::php::iso_time;
 use vestnik_service::settings::Form;
 use vestnik_service::site::{ModuleUse, Site};
 
@@ -43,7 +43,7 @@ fn said(viewer: &Viewer<'_>, said: &Said) -> Markup {
 }
 
 pub(super) fn moment(seconds: i64) -> Markup {
-    let iso = iso_time(u64::try_from(seconds).unwrap_or(0));
+    let iso = date::atom(u64::try_from(seconds).unwrap_or(0));
     let shown = iso.get(..16).unwrap_or(&iso).replace('T', " ");
     html! { time datetime=(iso) { (shown) " UTC" } }
 }

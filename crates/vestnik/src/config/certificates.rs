@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use vestnik_core::Clock;
+use vestnik_core::date;
 use vestnik_server::{Certificate, CertificateError};
 
-use super::value::{WrittenCertificate, show_date};
+use super::value::WrittenCertificate;
 
 /// A certificate that ends within this time is warned of: renewal should have come by then.
 const WARN_DAYS: u64 = 14;
@@ -30,7 +31,7 @@ pub(crate) fn load(files: &WrittenCertificate) -> Result<LoadedCertificate, Stri
         Err(CertificateError::Expired { path, at_unix_s }) => Err(format!(
             "the certificate in {} expired at {}: renew it",
             path.display(),
-            show_date(at_unix_s)
+            date::zulu(at_unix_s)
         )),
         Err(error @ CertificateError::Unreadable { .. }) => Err(format!(
             "{error}; the user who runs vestnik must be able to read the file and its folder"
@@ -48,11 +49,11 @@ impl LoadedCertificate {
         if from_s > now_s {
             return Some(format!(
                 "the certificate in {path} is not valid before {}",
-                show_date(from_s)
+                date::zulu(from_s)
             ));
         }
         let ends_soon = until_s < now_s + WARN_DAYS * 86_400;
-        ends_soon.then(|| format!("the certificate in {path} expires at {}", show_date(until_s)))
+        ends_soon.then(|| format!("the certificate in {path} expires at {}", date::zulu(until_s)))
     }
 
     /// One line for people: its names, its end and its file.
@@ -60,7 +61,7 @@ impl LoadedCertificate {
         let names: Vec<_> = self.certificate.names().collect();
         let names = if names.is_empty() { "no names".to_owned() } else { names.join(", ") };
         let (_, until_s) = self.certificate.valid_s();
-        format!("{names} until {}, from {}", show_date(until_s), self.files.certificate.display())
+        format!("{names} until {}, from {}", date::zulu(until_s), self.files.certificate.display())
     }
 }
 

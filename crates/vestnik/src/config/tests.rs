@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use vestnik_core::date;
 
 const GOOD_KEY: &str = "0123456789abcdef0123456789abcdef";
 const SAMPLE_KEY: &str = "89133c4cb836aa3c5c505be2ad09cb6dc3d5695fc300f28ac5409d955146286b596d3151b4dbd983a7ecedcfde8e9f7e8e14e7ec173a2d8c977f90772fb1ba42";
@@ -297,7 +298,7 @@ fn up_to_four_keys_are_held_and_the_single_one_signs() {
     let KeySource::Configured { ring, shown } = config.security.keys else { panic!("keys") };
     assert_eq!(ring.signing_key().unwrap().secret().expose(), GOOD_KEY);
     assert_eq!(
-        (shown[1].algorithm, shown[1].until_s.map(show_date).as_deref()),
+        (shown[1].algorithm, shown[1].until_s.map(date::zulu).as_deref()),
         (Algorithm::Sha256, Some("2030-12-31T23:59:59Z"))
     );
     let five =

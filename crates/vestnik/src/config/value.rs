@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use vestnik_core::date;
 use vestnik_server::Network;
 
 /// A value as a source wrote it.
@@ -492,8 +493,7 @@ fn date(raw: &Raw) -> Result<u64, String> {
     let wrong = || format!("{WANTED}, got `{text}`");
     let parsed: toml::value::Datetime = text.parse().map_err(|_| wrong())?;
     let day = parsed.date.ok_or_else(wrong)?;
-    let midnight_s =
-        days_since_1970(i64::from(day.year), i64::from(day.month), i64::from(day.day)) * 86_400;
+    let midnight_s = date::midnight_s(day.year.into(), day.month, day.day).ok_or_else(wrong)?;
     let seconds = match (parsed.time, parsed.offset) {
         (None, _) => midnight_s + 86_399,
         (Some(_), None) => return Err(format!("`{text}` needs a time zone, such as {text}Z")),
@@ -509,35 +509,6 @@ fn date(raw: &Raw) -> Result<u64, String> {
         }
     };
     u64::try_from(seconds).map_err(|_| format!("`{text}` is before 1970"))
-}
-
-/// Days from 1970-01-01 to a date of the Gregorian calendar; years count from March, so that the
-/// leap day is the last of its year.
-const fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
-}
-
-/// A unix second as `2030-12-31T23:59:59Z`.
-pub(crate) fn show_date(unix_s: u64) -> String {
-    let [days, of_day] = [unix_s / 86_400, unix_s % 86_400];
-    // The inverse of `days_since_1970`, from Howard Hinnant's paper on calendar algorithms.
-    let days = days + 719_468;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = (month_from_march + 2) % 12 + 1;
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let [hour, minute, second] = [of_day / 3600, of_day / 60 % 60, of_day % 60];
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 /// The sentence for a name that is not known, with the nearest one that is.
@@ -683,9 +654,9 @@ mod tests {
         assert_eq!(end("2000-03-01T00:00:00Z"), Ok(951_868_800));
         assert_eq!(end("2024-02-29T12:00:00+03:00"), Ok(1_709_197_200));
         for unix_s in [0, 86_399, 951_868_799, 951_868_800, 1_709_197_200, 4_102_444_799] {
-            assert_eq!(end(&show_date(unix_s)), Ok(unix_s), "{}", show_date(unix_s));
+            assert_eq!(end(&date::zulu(unix_s)), Ok(unix_s), "{}", date::zulu(unix_s));
         }
-        assert_eq!(show_date(1_709_197_200), "2024-02-29T09:00:00Z");
+        assert_eq!(date::zulu(1_709_197_200), "2024-02-29T09:00:00Z");
         for bad in ["12:00:00", "2024-02-29T12:00:00", "1969-12-30", "tomorrow"] {
             assert!(end(bad).is_err(), "{bad}");
         }
