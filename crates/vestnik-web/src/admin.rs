@@ -262,7 +262,8 @@ impl Admin {
         let Some((session, cookie)) = self.session(visit).await? else {
             return Ok(self.sign_in_first(visit, look));
         };
-        let viewer = Viewer { look, session: &session, assets: &self.assets };
+        let address = visit.client().to_string();
+        let viewer = Viewer { look, session: &session, assets: &self.assets, address };
         let answer = match *method {
             Method::GET => self.show(visit, &viewer).await?,
             Method::POST => self.act(visit, &viewer).await?,
@@ -303,9 +304,9 @@ impl Admin {
         }
         must_write(viewer.session)?;
         match visit.path() {
-            "/admin/settings" => self.save_settings(visit, viewer, &form).await,
-            "/admin/connections/disconnect" => self.disconnect(visit, viewer, &form).await,
-            "/admin/connections/send" => self.send_event(visit, viewer, &form).await,
+            "/admin/settings" => self.save_settings(viewer, &form).await,
+            "/admin/connections/disconnect" => self.disconnect(viewer, &form).await,
+            "/admin/connections/send" => self.send_event(viewer, &form).await,
             "/admin/settings/check" => self.begin_check(visit).await,
             "/admin/sites" | "/admin/sites/delete" | "/admin/modules" | "/admin/modules/delete" => {
                 self.change_sites(visit, viewer, &form).await
@@ -316,7 +317,7 @@ impl Admin {
             "/admin/administrators" | "/admin/administrators/delete" => {
                 self.change_administrators(visit, viewer, &form).await
             }
-            "/admin/settings/defaults" => self.restore_defaults(visit, viewer).await,
+            "/admin/settings/defaults" => self.restore_defaults(viewer).await,
             _ => Err(Trouble::NotFound),
         }
     }

@@ -14,7 +14,7 @@ use vestnik_service::audit::Actor;
 use vestnik_service::settings::Form;
 
 use super::look::{Look, cookie};
-use super::page::{self, Tone};
+use super::page::{self, Tone, Viewer};
 use super::{Admin, Trouble, text};
 use crate::answer::Answer;
 
@@ -240,7 +240,8 @@ impl Admin {
         let answer = match session {
             Some(session) if next == "/admin/settings" && !resume.is_empty() => {
                 let form = parsed(resume.as_bytes());
-                self.resume_settings(&session, look, &form).await?
+                let viewer = Viewer { look, session: &session, assets: &self.assets, address };
+                self.resume_settings(&viewer, &form).await?
             }
             _ => page::see(next),
         };

@@ -1,6 +1,5 @@
 //! Who is connected, since when, what was sent to them; a test event, and the end of a connection.
 
-use http::StatusCode;
 use maud::{Markup, html};
 use vestnik_core::date;
 use vestnik_core::publisher::{ModuleEvent, Publisher as _, Recipients};
@@ -9,11 +8,10 @@ use vestnik_core::{
 };
 use vestnik_hub::engine::Lookup;
 use vestnik_server::{ConnectionInfo, Form as WireForm, Visit, Wanted, Way};
-use vestnik_service::audit::Actor;
 use vestnik_service::settings::Form;
 
 use super::dashboard::masked_receiver;
-use super::page::{self, Frame, Place, Tone, Viewer};
+use super::page::{self, Place, Tone, Viewer};
 use super::text::Text;
 use super::{Admin, Trouble, text};
 use crate::answer::Answer;
@@ -208,14 +206,13 @@ impl Admin {
             (self.connection_card(viewer, &connections, find))
             @if !receivers.is_empty() { (self.sent_card(viewer, &sent)) (send_card(viewer, find)) }
         };
-        let frame = Frame {
-            place: Place::Connections,
-            title: text::NAV_CONNECTIONS,
-            lead: Some(text::CONNECTIONS_LEAD),
-            scripts: &[],
-            styles: &[],
-        };
-        Ok(page::answer(StatusCode::OK, viewer.look, page::page(viewer, &frame, &content)))
+        Ok(page::plain(
+            viewer,
+            Place::Connections,
+            text::NAV_CONNECTIONS,
+            text::CONNECTIONS_LEAD,
+            &content,
+        ))
     }
 
     fn connection_card(
@@ -284,7 +281,6 @@ impl Admin {
     /// `POST connections/disconnect`.
     pub(super) async fn disconnect(
         &self,
-        visit: &Visit,
         viewer: &Viewer<'_>,
         form: &Form,
     ) -> Result<Answer, Trouble> {
@@ -294,9 +290,10 @@ impl Admin {
         };
         let shard = usize::try_from(shard).map_err(|_| Trouble::NotFound)?;
         let was_there = self.server.disconnect(shard, serial).await;
-        let address = visit.client().to_string();
-        let actor = Actor { login: &viewer.session.login, address: &address };
-        self.tenant().await?.record(actor, "connection.close", &serial.to_string(), "", "").await?;
+        self.tenant()
+            .await?
+            .record(viewer.actor(), "connection.close", &serial.to_string(), "", "")
+            .await?;
         let done = if was_there { "disconnected" } else { "gone" };
         Ok(page::see(&back(form, done)))
     }
@@ -304,7 +301,6 @@ impl Admin {
     /// `POST connections/send`: a test event to what was searched for.
     pub(super) async fn send_event(
         &self,
-        visit: &Visit,
         viewer: &Viewer<'_>,
         form: &Form,
     ) -> Result<Answer, Trouble> {
@@ -347,9 +343,7 @@ impl Admin {
             self.remember_error(&error.to_string());
             done = "failed";
         }
-        let address = visit.client().to_string();
-        let actor = Actor { login: &viewer.session.login, address: &address };
-        tenant.record(actor, "event.test", "", "", done).await?;
+        tenant.record(viewer.actor(), "event.test", "", "", done).await?;
         Ok(page::see(&back(form, done)))
     }
 }

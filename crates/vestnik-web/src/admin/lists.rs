@@ -1,15 +1,13 @@
 //! Sites, modules, tenants, administrators and the audit log: tables with a form below.
 
-use http::StatusCode;
 use maud::{Markup, html};
 use vestnik_core::date;
 use vestnik_server::Visit;
 use vestnik_service::administrator::{Access, AdministratorError, random_password};
-use vestnik_service::audit::Actor;
 use vestnik_service::settings::Form;
 use vestnik_service::site::{ModuleUse, Site};
 
-use super::page::{self, Frame, Place, Tone, Viewer};
+use super::page::{self, Place, Tone, Viewer};
 use super::text::Text;
 use super::{Admin, Trouble, text};
 use crate::answer::Answer;
@@ -65,11 +63,6 @@ pub(super) fn row_button(
     }
 }
 
-fn answer(viewer: &Viewer<'_>, place: Place, title: Text, lead: Text, content: &Markup) -> Answer {
-    let frame = Frame { place, title, lead: Some(lead), scripts: &[], styles: &[] };
-    page::answer(StatusCode::OK, viewer.look, page::page(viewer, &frame, content))
-}
-
 fn is_id(id: &str) -> bool {
     (1..=ID_BYTES_MAX).contains(&id.len())
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
@@ -89,7 +82,7 @@ impl Admin {
             (self.site_card(viewer, &sites))
             (self.module_card(viewer, &modules))
         };
-        Ok(answer(viewer, Place::Sites, text::NAV_SITES, text::SITES_LEAD, &content))
+        Ok(page::plain(viewer, Place::Sites, text::NAV_SITES, text::SITES_LEAD, &content))
     }
 
     fn site_card(&self, viewer: &Viewer<'_>, sites: &[Site]) -> Markup {
@@ -161,8 +154,6 @@ impl Admin {
         form: &Form,
     ) -> Result<Answer, Trouble> {
         let tenant = self.tenant().await?;
-        let address = visit.client().to_string();
-        let actor = Actor { login: &viewer.session.login, address: &address };
         let field = |name: &str| form.get(name).unwrap_or_default().trim();
         let (id, is_on) = (field("id"), |name: &str| field(name) == "Y");
         if !is_id(id) {
@@ -200,7 +191,7 @@ impl Admin {
                 "module.delete"
             }
         };
-        tenant.record(actor, action, id, "", field("server_name")).await?;
+        tenant.record(viewer.actor(), action, id, "", field("server_name")).await?;
         self.show_sites(viewer, Said::Good(text::DONE)).await
     }
 
@@ -220,7 +211,7 @@ impl Admin {
                 } }
             }
         };
-        Ok(answer(viewer, Place::Tenants, text::NAV_TENANTS, text::TENANTS_LEAD, &content))
+        Ok(page::plain(viewer, Place::Tenants, text::NAV_TENANTS, text::TENANTS_LEAD, &content))
     }
 
     /// `GET administrators`.
@@ -257,7 +248,7 @@ impl Admin {
             }
         };
         let lead = text::ADMINISTRATORS_LEAD;
-        Ok(answer(viewer, Place::Administrators, text::NAV_ADMINISTRATORS, lead, &content))
+        Ok(page::plain(viewer, Place::Administrators, text::NAV_ADMINISTRATORS, lead, &content))
     }
 
     /// What is done on that page.
@@ -268,8 +259,6 @@ impl Admin {
         form: &Form,
     ) -> Result<Answer, Trouble> {
         let login = form.get("login").unwrap_or_default().trim();
-        let address = visit.client().to_string();
-        let actor = Actor { login: &viewer.session.login, address: &address };
         let (done, action) = if visit.path() == "/admin/administrators/delete" {
             let done = self.service.remove_administrator(login).await;
             (done.map(|()| Said::Good(text::DONE)), "administrator.delete")
@@ -283,7 +272,7 @@ impl Admin {
         };
         let told = match done {
             Ok(told) => {
-                self.tenant().await?.record(actor, action, login, "", "").await?;
+                self.tenant().await?.record(viewer.actor(), action, login, "", "").await?;
                 told
             }
             Err(AdministratorError::Last(_)) => Said::Bad(text::LAST_ADMINISTRATOR),
@@ -318,7 +307,7 @@ impl Admin {
                 }
             }
         };
-        Ok(answer(viewer, Place::Audit, text::NAV_AUDIT, text::AUDIT_LEAD, &content))
+        Ok(page::plain(viewer, Place::Audit, text::NAV_AUDIT, text::AUDIT_LEAD, &content))
     }
 }
 

@@ -7,6 +7,7 @@ use http::header::{
 use http::{Response, StatusCode};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use vestnik_service::administrator::{Access, Session};
+use vestnik_service::audit::Actor;
 
 use super::assets::Assets;
 use super::look::{Look, Theme};
@@ -93,9 +94,16 @@ pub(crate) struct Viewer<'a> {
     pub(crate) look: &'a Look,
     pub(crate) session: &'a Session,
     pub(crate) assets: &'a Assets,
+    /// Where they come from.
+    pub(crate) address: String,
 }
 
 impl Viewer<'_> {
+    /// Who does what they do, for the log of changes.
+    pub(crate) fn actor(&self) -> Actor<'_> {
+        Actor { login: &self.session.login, address: &self.address }
+    }
+
     pub(crate) fn say(&self, text: Text) -> &'static str {
         self.look.say(text)
     }
@@ -117,6 +125,18 @@ pub(crate) struct Frame<'a> {
     pub(crate) lead: Option<Text>,
     pub(crate) scripts: &'a [&'a str],
     pub(crate) styles: &'a [&'a str],
+}
+
+/// The answer with a page that has no scripts and styles of its own.
+pub(crate) fn plain(
+    viewer: &Viewer<'_>,
+    place: Place,
+    title: Text,
+    lead: Text,
+    content: &Markup,
+) -> Answer {
+    let frame = Frame { place, title, lead: Some(lead), scripts: &[], styles: &[] };
+    answer(StatusCode::OK, viewer.look, page(viewer, &frame, content))
 }
 
 fn head(look: &Look, assets: &Assets, title: &str, styles: &[&str], scripts: &[&str]) -> Markup {

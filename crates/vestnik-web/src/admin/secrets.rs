@@ -1,14 +1,12 @@
 //! Secrets with which back ends call the module: made here, shown once, removed.
 
-use http::StatusCode;
 use maud::html;
 use vestnik_server::Visit;
 use vestnik_service::access::{AccessError, Right};
-use vestnik_service::audit::Actor;
 use vestnik_service::settings::Form;
 
 use super::lists::{moment, row_button};
-use super::page::{self, Frame, Place, Tone, Viewer};
+use super::page::{self, Place, Tone, Viewer};
 use super::text::{self, Text};
 use super::{Admin, Trouble};
 use crate::answer::Answer;
@@ -75,14 +73,7 @@ impl Admin {
                 }
             }
         };
-        let frame = Frame {
-            place: Place::Secrets,
-            title: text::NAV_SECRETS,
-            lead: Some(text::SECRETS_LEAD),
-            scripts: &[],
-            styles: &[],
-        };
-        Ok(page::answer(StatusCode::OK, viewer.look, page::page(viewer, &frame, &content)))
+        Ok(page::plain(viewer, Place::Secrets, text::NAV_SECRETS, text::SECRETS_LEAD, &content))
     }
 
     /// What is done on that page.
@@ -93,21 +84,19 @@ impl Admin {
         form: &Form,
     ) -> Result<Answer, Trouble> {
         let tenant = self.tenant().await?;
-        let address = visit.client().to_string();
-        let actor = Actor { login: &viewer.session.login, address: &address };
         let field = |name: &str| form.get(name).unwrap_or_default().trim();
         if visit.path() == "/admin/secrets/delete" {
             let id = field("id");
             let Ok(number) = id.parse() else { return Err(Trouble::NotFound) };
             tenant.remove_secret(number).await?;
-            tenant.record(actor, "secret.delete", id, "", "").await?;
+            tenant.record(viewer.actor(), "secret.delete", id, "", "").await?;
             return self.show_secrets(viewer, Said::Done).await;
         }
         let Some(right) = Right::of_secret(field("right")) else { return Err(Trouble::NotFound) };
         let name = field("name");
         let told = match tenant.add_secret(name, right).await {
             Ok(secret) => {
-                tenant.record(actor, "secret.add", name, "", right.name()).await?;
+                tenant.record(viewer.actor(), "secret.add", name, "", right.name()).await?;
                 Said::Secret(name.to_owned(), secret.expose().clone())
             }
             Err(AccessError::Name) => Said::Bad(text::SECRET_BAD_NAME),

@@ -11,14 +11,11 @@ use std::sync::Arc;
 use http::StatusCode;
 use maud::{Markup, html};
 use vestnik_server::Visit;
-use vestnik_service::administrator::Session;
-use vestnik_service::audit::Actor;
 use vestnik_service::option::{Key, Options};
 use vestnik_service::settings::{self, Form, Plan, Problem, Situation, Warning};
 use vestnik_service::site::{ModuleUse, Site};
 
 use self::fields::Fields;
-use super::look::Look;
 use super::page::{self, Frame, Place, Tone, Viewer};
 use super::{Admin, Trouble, text};
 use crate::answer::{self, Answer};
@@ -78,16 +75,14 @@ impl Admin {
     /// The form as it was sent before the session was over, not saved.
     pub(super) async fn resume_settings(
         &self,
-        session: &Session,
-        look: &Look,
+        viewer: &Viewer<'_>,
         form: &Form,
     ) -> Result<Answer, Trouble> {
-        let viewer = Viewer { look, session, assets: &self.assets };
         let facts = self.facts().await?;
         let problems = settings::plan(&facts.options, form).err().unwrap_or_default();
         let sent = Sent { form: Some(form), problems, cloud_error: None };
         let notices = [(Tone::Warning, text::SESSION_RESUMED)];
-        Ok(self.settings_answer(StatusCode::OK, &viewer, &facts, &sent, &notices))
+        Ok(self.settings_answer(StatusCode::OK, viewer, &facts, &sent, &notices))
     }
 
     /// The form that no page of this session has sent, not saved.
@@ -105,7 +100,6 @@ impl Admin {
     /// `POST settings`.
     pub(super) async fn save_settings(
         &self,
-        visit: &Visit,
         viewer: &Viewer<'_>,
         form: &Form,
     ) -> Result<Answer, Trouble> {
@@ -134,8 +128,6 @@ impl Admin {
             },
         };
         let tenant = self.tenant().await?;
-        let address = visit.client().to_string();
-        let actor = Actor { login: &viewer.session.login, address: &address };
         // Through it those are told who still listen at the old address (S-50). They are told after the
         // change: a client that asked before it would be given the old address once more.
         let old_way = self.publishers.as_now(&tenant).await;
@@ -144,7 +136,7 @@ impl Admin {
         } else {
             None
         };
-        tenant.save_settings(&plan, registration.as_ref(), actor).await?;
+        tenant.save_settings(&plan, registration.as_ref(), viewer.actor()).await?;
         if let Some(event) = farewell {
             let failures = match old_way {
                 Ok(way) => way
@@ -167,15 +159,9 @@ impl Admin {
     }
 
     /// `POST settings/defaults` (S-35).
-    pub(super) async fn restore_defaults(
-        &self,
-        visit: &Visit,
-        viewer: &Viewer<'_>,
-    ) -> Result<Answer, Trouble> {
+    pub(super) async fn restore_defaults(&self, viewer: &Viewer<'_>) -> Result<Answer, Trouble> {
         let tenant = self.tenant().await?;
-        let address = visit.client().to_string();
-        let actor = Actor { login: &viewer.session.login, address: &address };
-        tenant.restore_default_settings(actor).await?;
+        tenant.restore_default_settings(viewer.actor()).await?;
         self.apply_keys(&tenant).await;
         Ok(page::see("/admin/settings?done=defaults"))
     }
