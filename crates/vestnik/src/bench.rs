@@ -5,6 +5,7 @@ mod fan_out;
 mod figures;
 pub(crate) mod floor;
 mod hardship;
+mod http;
 mod link;
 mod module;
 mod process;
@@ -32,7 +33,7 @@ use swarm::Generation;
 pub(crate) enum Part {
     /// Memory of an empty process and of idle connections; cost of connecting.
     Idle,
-    /// One message to everybody, one at a time and as many as possible.
+    /// One message to everybody, one at a time and up to ten under way.
     FanOut,
     /// From one message under way to many: how many leave in one write, what that saves, how long it takes.
     Coalescing,

@@ -14,6 +14,7 @@ mod keygen;
 mod listen;
 mod migrate;
 mod options;
+mod parent;
 mod publish;
 mod serve;
 mod sign;

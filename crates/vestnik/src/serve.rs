@@ -30,6 +30,7 @@ use crate::config::{
     self, Config, ConfigArgs, HistoryEngine, HistorySync, LogFormat, LogLevel, RoutePrefixes,
 };
 use crate::failure::Failure;
+use crate::parent::ParentArgs;
 use crate::summary;
 use crate::systemd::{self, State};
 use reload::{Reloader, Watched};
@@ -40,16 +41,13 @@ pub(crate) struct ServeArgs {
     /// What to serve and how.
     #[command(flatten)]
     pub(crate) configuration: ConfigArgs,
-    /// End when the process that started this one ends, however it does.
-    #[arg(long, hide = true)]
-    pub(crate) with_parent: bool,
+    #[command(flatten)]
+    pub(crate) parent: ParentArgs,
 }
 
 /// Serves until the process is told to stop.
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
-    if args.with_parent {
-        end_with_parent()?;
-    }
+    args.parent.end_with_it()?;
     let mut sources = args.configuration.sources();
     sources.inherited = systemd::sockets(&sources.environment)?;
     let mut watched = Watched::load(&sources)?;
@@ -108,14 +106,6 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     engine.close();
     tracing::info!("stopped");
     anyhow::ensure!(ended == Ended::Told, "a thread of the server has failed");
-    Ok(())
-}
-
-/// Has the system end this process, in order, when the thread that started it is no more.
-fn end_with_parent() -> anyhow::Result<()> {
-    #[cfg(target_os = "linux")]
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
-        .context("cannot ask to end with the process that started this one")?;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Messages to everybody: from one at a time to as many as the server takes.
+//! Messages to everybody: from one at a time to thirty under way.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use super::publisher::Publisher;
 use super::report::{Better, Figure, Goal, micros_each};
 use super::swarm::{Swarm, event, shared_channel};
 
-/// Messages that go one after the other; of those with others under way, ten times as many.
+/// Messages that go one after the other.
 const ROUNDS: u64 = 20;
 
 /// What came of messages with others under way.
@@ -35,10 +35,10 @@ impl Run<'_> {
             Goal::TimesFloor(1.2),
         )
         .with(one_at_a_time);
-        slow.floor.push(self.floor(ROUNDS, 1)?);
+        slow.floor.push(self.floor()?);
 
-        let flooded = self.flood_all(10 * ROUNDS, TOGETHER)?;
-        let mut saturated = Figure::new(
+        let flooded = self.flood_all(TOGETHER)?;
+        let saturated = Figure::new(
             "fan-out, up to ten under way",
             "µs CPU per delivery",
             "the same from publishers that wait only while ten messages have not reached everybody",
@@ -46,7 +46,6 @@ impl Run<'_> {
             Goal::Value(3.0),
         )
         .with(micros_each(flooded.cpu, flooded.deliveries));
-        saturated.floor.push(self.floor(ROUNDS, 8)? / 8.0);
         let rate = Figure::new(
             "deliveries, up to ten under way",
             "per second",
@@ -74,14 +73,19 @@ impl Run<'_> {
         self.gather()?;
         let mut figures = Vec::new();
         for together in LOADS {
-            let flooded = self.flood_all(ROUNDS * together.min(10), together)?;
-            let shown = |name, unit, about| {
+            let flooded = self.flood_all(together)?;
+            let shown = |name, unit, about, better| {
                 let name = format!("{together} under way: {name}");
-                Figure::new(name, unit, about, Better::Lower, Goal::Shown)
+                Figure::new(name, unit, about, better, Goal::Shown)
             };
             figures.push(
-                shown("cost", "µs CPU per delivery", "server time for each subscriber and message")
-                    .with(micros_each(flooded.cpu, flooded.deliveries)),
+                shown(
+                    "cost",
+                    "µs CPU per delivery",
+                    "server time for each subscriber and message",
+                    Better::Lower,
+                )
+                .with(micros_each(flooded.cpu, flooded.deliveries)),
             );
             if let Some(calls) = flooded.writes.filter(|calls| *calls > 0.0) {
                 figures.push(
@@ -89,13 +93,16 @@ impl Run<'_> {
                         "in one write",
                         "messages",
                         "messages that leave in one write to a socket",
+                        Better::Higher,
                     )
                     .with(as_f64(flooded.deliveries) / calls),
                 );
             }
             for (name, share) in [("delay p50", 0.5), ("delay p99", 0.99)] {
                 let delay = self.swarm.latencies.percentile_ms(share);
-                figures.push(shown(name, "ms", "from the publish to its receipt").with(delay));
+                figures.push(
+                    shown(name, "ms", "from the publish to its receipt", Better::Lower).with(delay),
+                );
             }
         }
         self.is_checked()?;
@@ -103,12 +110,14 @@ impl Run<'_> {
     }
 
     /// Publishes to everybody, and never more than `ahead` messages that somebody does not have yet.
-    fn flood_all(&mut self, messages: u64, ahead: u64) -> anyhow::Result<Flooded> {
+    fn flood_all(&mut self, ahead: u64) -> anyhow::Result<Flooded> {
+        let messages = ROUNDS * ahead.min(10);
         /// One alone would wait for each answer while others could be published.
         const PUBLISHERS: usize = 4;
         let (origin, bytes) = (self.origin, self.bytes);
         self.swarm.latencies.clear();
         self.swarm.count_whole(messages);
+        let deliveries = messages * self.swarm.len() as u64;
         let (writes, start, cpu) = (self.writes(), Instant::now(), self.target.cpu());
         self.flood(
             Flood { publishers: PUBLISHERS, requests: messages, ahead },
@@ -116,16 +125,14 @@ impl Run<'_> {
             |received| received.whole,
         )?;
         let (elapsed, cpu) = (start.elapsed(), self.target.cpu() - cpu);
-        let deliveries = messages * self.swarm.len() as u64;
         let writes = self.writes().zip(writes).map(|(after, before)| after - before);
         Ok(Flooded { deliveries, cpu, elapsed, writes })
     }
 
-    /// Processor time of one bare send to each of as many sockets, in microseconds. `messages`: how
-    /// many share a write.
-    fn floor(&self, rounds: u64, messages: usize) -> anyhow::Result<f64> {
+    /// Processor time of one bare send to each of as many sockets, in microseconds.
+    fn floor(&self) -> anyhow::Result<f64> {
         let mut floor = Floor::start(self.connections, None)?;
-        floor.rounds(rounds, (self.bytes + self.swarm.wrapping()) * messages)
+        floor.rounds(ROUNDS, self.bytes + self.swarm.wrapping())
     }
 
     /// Fifty messages to everybody at once: how many writes a client costs.

@@ -2,15 +2,14 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, mpsc};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use vestnik_core::MessageId;
 use vestnik_core::sign::Key;
 
+use super::http::{self, Connection};
 use super::process::Target;
 use super::publisher::Publisher;
 use super::report::{Better, Figure, Goal, micros_each};
@@ -120,7 +119,7 @@ impl<'a> Run<'a> {
 
     /// One of the server's own metrics, if it has them.
     pub(super) fn counter(&self, name: &str) -> Option<f64> {
-        let page = self.fetch("/metrics")?;
+        let page = self.fetch("/metrics").ok()?;
         let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line?.parse().ok()
     }
@@ -236,39 +235,36 @@ impl<'a> Run<'a> {
         arrived: impl Fn(&Received) -> u64,
     ) -> anyhow::Result<()> {
         let Flood { publishers, requests, ahead } = flood;
-        let (permit, permits) = mpsc::sync_channel(usize::try_from(ahead)?);
-        let permits = Mutex::new(permits);
-        let may_go_on = || permits.lock().is_ok_and(|permits| permits.recv().is_ok());
-        let is_over = AtomicBool::new(false);
+        let permits = Permits::default();
         let publish = || -> anyhow::Result<()> {
-            let mut publisher = Publisher::open(&self.target.publish)?;
-            while may_go_on() {
-                send(&mut publisher)?;
+            // Not connected before there is something to say: a server drops who says nothing.
+            let mut publisher = None;
+            while permits.take() {
+                let publisher = match &mut publisher {
+                    Some(publisher) => publisher,
+                    none => none.insert(Publisher::open(&self.target.publish)?),
+                };
+                send(publisher)?;
             }
             Ok(())
         };
-        // What a publisher could not send nobody needs to wait for.
-        let publish = || publish().inspect_err(|_| is_over.store(true, Relaxed));
+        // What one could not send nobody needs to wait for.
+        let publish = || publish().inspect_err(|_| permits.end());
         let swarm = &mut self.swarm;
         std::thread::scope(|scope| {
             let publishers: Vec<_> = (0..publishers).map(|_| scope.spawn(publish)).collect();
             let mut receive = || -> anyhow::Result<()> {
-                let mut permitted = 0;
                 loop {
                     let done = arrived(&swarm.received);
-                    while permitted < requests.min(done + ahead) {
-                        permit.send(()).context("no publisher is left")?;
-                        permitted += 1;
-                    }
-                    if done >= requests || is_over.load(Relaxed) {
+                    permits.give_up_to(requests.min(done + ahead));
+                    if done >= requests || permits.is_ended() {
                         return Ok(());
                     }
-                    swarm.until(|received| arrived(received) > done || is_over.load(Relaxed))?;
+                    swarm.until(|received| arrived(received) > done || permits.is_ended())?;
                 }
             };
             let received = receive();
-            // Who waits for a permit stops waiting.
-            drop(permit);
+            permits.end();
             // What stopped a publisher explains what did not arrive.
             for publisher in publishers {
                 publisher.join().map_err(|_| anyhow::anyhow!("a publisher failed"))??;
@@ -371,13 +367,13 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The body of a page of the server, if it has it.
-    fn fetch(&self, path: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(self.target.publish.resolve().ok()?).ok()?;
-        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
+    /// The body of a page of the server; an error if it has none there.
+    fn fetch(&self, path: &str) -> anyhow::Result<String> {
+        let mut connection = Connection::open(self.target.publish.resolve()?)?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n");
+        let answer = connection.exchange(request.as_bytes())?;
+        anyhow::ensure!(answer.status == 200, "{path} is answered with {}", answer.status);
+        Ok(String::from_utf8_lossy(answer.body).into_owned())
     }
 }
 
@@ -386,10 +382,7 @@ struct Poller(TcpStream);
 
 impl Poller {
     fn open(address: std::net::SocketAddr, request: &str) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(address).context("cannot connect")?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        let mut poller = Self(stream);
+        let mut poller = Self(http::connect(address)?);
         poller.ask(request)?;
         Ok(poller)
     }
@@ -418,6 +411,55 @@ pub(super) struct Flood {
     pub(super) requests: u64,
     /// How many of those may be on their way.
     pub(super) ahead: u64,
+}
+
+/// What the publishers of a flood may send.
+#[derive(Default)]
+struct Permits {
+    given: Mutex<Given>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Given {
+    /// Requests that may be sent in all, and those that were.
+    permitted: u64,
+    taken: u64,
+    is_ended: bool,
+}
+
+impl Permits {
+    fn given(&self) -> MutexGuard<'_, Given> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until one more request may be sent; `false`: none will.
+    fn take(&self) -> bool {
+        let mut given = self
+            .changed
+            .wait_while(self.given(), |given| !given.is_ended && given.taken >= given.permitted)
+            .unwrap_or_else(PoisonError::into_inner);
+        given.taken += u64::from(!given.is_ended);
+        !given.is_ended
+    }
+
+    fn give_up_to(&self, permitted: u64) {
+        let mut given = self.given();
+        let more = permitted.saturating_sub(given.permitted);
+        given.permitted += more;
+        for _ in 0..more {
+            self.changed.notify_one();
+        }
+    }
+
+    fn end(&self) {
+        self.given().is_ended = true;
+        self.changed.notify_all();
+    }
+
+    fn is_ended(&self) -> bool {
+        self.given().is_ended
+    }
 }
 
 /// Sends one request.

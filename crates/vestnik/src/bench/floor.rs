@@ -16,6 +16,7 @@ use rustls::{ServerConnection, StreamOwned};
 use super::link::{self, Identity, Link};
 use super::process::cpu_of;
 use super::report::micros_each;
+use crate::parent::{self, ParentArgs};
 
 /// Arguments of the hidden command that is the baseline's server.
 #[derive(Debug, clap::Args)]
@@ -25,11 +26,14 @@ pub(crate) struct FloorArgs {
     /// Serve them with TLS: the certificate and its key.
     #[arg(long, num_args = 2)]
     tls: Vec<PathBuf>,
+    #[command(flatten)]
+    parent: ParentArgs,
 }
 
 /// Serves as the baseline: accepts, then sends to all sockets as often as a line of standard input
 /// says, `<bytes>` each time, and answers with a line when done.
 pub(crate) fn run(args: &FloorArgs) -> anyhow::Result<()> {
+    args.parent.end_with_it()?;
     let listener = TcpListener::bind("127.0.0.1:0").context("cannot listen")?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", listener.local_addr()?.port()).context("cannot write")?;
@@ -64,22 +68,52 @@ pub(crate) fn run(args: &FloorArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The baseline with its readers.
-pub(super) struct Floor {
+/// The process of a baseline; ended with its owner.
+struct Sender {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
+}
+
+/// The baseline with its readers.
+pub(super) struct Floor {
+    sender: Sender,
     poll: Poll,
     sockets: Vec<Link>,
     /// Processor time of accepting all of them.
     pub(super) accepting: Duration,
 }
 
-impl Drop for Floor {
+impl Drop for Sender {
     fn drop(&mut self) {
-        // It ends by itself when its input closes.
+        // It may have ended by itself already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+impl Sender {
+    fn start(mut command: Command) -> anyhow::Result<Self> {
+        parent::ends_with_this_one(&mut command);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start the baseline")?;
+        let input = child.stdin.take().context("the baseline has no input")?;
+        let output = BufReader::new(child.stdout.take().context("the baseline has no output")?);
+        Ok(Self { child, input, output })
+    }
+
+    /// What it says next.
+    fn line(&mut self) -> anyhow::Result<String> {
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        Ok(line)
+    }
+
+    fn cpu(&self) -> Duration {
+        cpu_of(self.child.id())
     }
 }
 
@@ -92,19 +126,11 @@ impl Floor {
         if let Some(identity) = tls {
             command.arg("--tls").arg(identity.certificate()).arg(identity.key());
         }
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start the baseline")?;
-        let input = child.stdin.take().context("the baseline has no input")?;
-        let mut output = BufReader::new(child.stdout.take().context("the baseline has no output")?);
-        let mut line = String::new();
-        output.read_line(&mut line)?;
-        let port: u16 = line.trim().parse().context("the baseline did not start")?;
+        let mut sender = Sender::start(command)?;
+        let port: u16 = sender.line()?.trim().parse().context("the baseline did not start")?;
         let mut poll = Poll::new()?;
         let mut sockets = Vec::with_capacity(count);
-        let before = cpu_of(child.id());
+        let before = sender.cpu();
         for index in 0..count {
             // A blocking connect keeps the accept queue short.
             let stream =
@@ -117,8 +143,8 @@ impl Floor {
                 make_session(&mut poll, &mut sockets)?;
             }
         }
-        let accepting = cpu_of(child.id()) - before;
-        Ok(Self { child, input, output, poll, sockets, accepting })
+        let accepting = sender.cpu() - before;
+        Ok(Self { sender, poll, sockets, accepting })
     }
 
     /// Processor time of one send of `bytes` bytes to one socket, in microseconds, over so many rounds.
@@ -135,8 +161,8 @@ impl Floor {
     /// Sends `bytes` bytes to every socket once and reads them all; the processor time it took the
     /// sender.
     fn round(&mut self, bytes: usize) -> anyhow::Result<Duration> {
-        let before = cpu_of(self.child.id());
-        writeln!(self.input, "{bytes}").context("the baseline has ended")?;
+        let before = self.sender.cpu();
+        writeln!(self.sender.input, "{bytes}").context("the baseline has ended")?;
         let mut left = bytes * self.sockets.len();
         let mut events = Events::with_capacity(1024);
         let mut buffer = vec![0; 64 * 1024];
@@ -144,14 +170,17 @@ impl Floor {
             self.poll.poll(&mut events, Some(Duration::from_secs(30)))?;
             anyhow::ensure!(!events.is_empty(), "the baseline sends nothing");
             for event in &events {
-                while let Ok(read @ 1..) = self.sockets[event.token().0].read(&mut buffer) {
+                let socket = &mut self.sockets[event.token().0];
+                while let Ok(read @ 1..) = socket.read(&mut buffer) {
                     left -= read;
+                    if socket.is_drained_by(read, buffer.len()) {
+                        break;
+                    }
                 }
             }
         }
-        let mut line = String::new();
-        self.output.read_line(&mut line)?;
-        Ok(cpu_of(self.child.id()) - before)
+        self.sender.line()?;
+        Ok(self.sender.cpu() - before)
     }
 }
 

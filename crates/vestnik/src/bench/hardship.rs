@@ -2,7 +2,6 @@
 //! on, somebody reads nothing, connections come and go for a long time.
 
 use std::io::Write as _;
-use std::net::TcpStream;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::figures::{KEPT_S, Run, as_f64};
+use super::http;
 use super::publisher::Publisher;
 use super::report::{Better, Figure, GROWTH, Goal, micros_each};
 use super::swarm::{event, shared_channel};
@@ -79,7 +79,7 @@ impl Run<'_> {
         let (without, _) = self.large_events()?;
         let before = self.slow_subscribers();
         let address = self.target.subscribe.resolve()?;
-        let mut slow = TcpStream::connect(address).context("cannot connect")?;
+        let mut slow = http::connect(address)?;
         let handshake = self.swarm.handshake(READERS as u64, None);
         slow.write_all(handshake.as_bytes()).context("the server hung up")?;
         let (with, grown) = self.large_events()?;

@@ -4,13 +4,13 @@
 use std::fmt::Display;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use vestnik_core::sign::Key;
 
 use super::figures::Run;
+use super::http::{self, Answer, Connection};
 use super::report::{Better, Figure, Goal, micros_each};
 use crate::client::Address;
 use crate::failure::Failure;
@@ -24,25 +24,21 @@ const MARK: &str = "bench-mark-";
 
 /// A connection that makes one call after the other.
 pub(super) struct Caller<'a> {
-    stream: TcpStream,
+    connection: Connection,
     key: &'a Key,
-    received: Vec<u8>,
 }
 
 impl<'a> Caller<'a> {
     /// Connects to the server whose address is `url`.
     pub(super) fn open(url: &Address, key: &'a Key) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(url.resolve()?).context("cannot connect to the module")?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        Ok(Self { stream, key, received: Vec::new() })
+        Ok(Self { connection: Connection::open(url.resolve()?)?, key })
     }
 
     /// Whether the module is there: `false` while it waits for its database.
     pub(super) fn is_ready(&mut self) -> anyhow::Result<bool> {
         // Refused, since calls are posted, but by the module: it costs nothing and leaves nothing.
         let request = "GET /module/server.time HTTP/1.1\r\nHost: bench\r\n\r\n";
-        Ok(!self.exchange(request.as_bytes())?.0.starts_with("HTTP/1.1 503"))
+        Ok(self.connection.exchange(request.as_bytes())?.status != 503)
     }
 
     /// The whole answer to an operation, which must succeed.
@@ -53,40 +49,13 @@ impl<'a> Caller<'a> {
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{input}",
             input.len()
         );
-        let (status, body) = self.exchange(request.as_bytes())?;
-        if !status.starts_with("HTTP/1.1 200") {
-            let said = String::from_utf8_lossy(&body).into_owned();
+        let Answer { status, body } = self.connection.exchange(request.as_bytes())?;
+        if status != 200 {
+            let said = String::from_utf8_lossy(body).into_owned();
             let hint = "the part `module` needs the module of the server, and the key of both";
             return Err(Failure::new(format!("{operation}: {status}: {said}"), hint).into());
         }
-        Ok(body)
-    }
-
-    /// Status line and body of the answer to a request.
-    fn exchange(&mut self, request: &[u8]) -> anyhow::Result<(String, Vec<u8>)> {
-        const ANSWER_MAX: usize = 4 << 20;
-        self.stream.write_all(request).context("cannot call the module")?;
-        self.received.clear();
-        let mut buffer = [0; 16 * 1024];
-        loop {
-            let read = self.stream.read(&mut buffer).context("no answer of the module")?;
-            anyhow::ensure!(read > 0, "the server hung up on a call");
-            self.received.extend_from_slice(&buffer[..read]);
-            anyhow::ensure!(self.received.len() <= ANSWER_MAX, "an answer of over 4 MiB");
-            let ends = self.received.windows(4).position(|window| window == b"\r\n\r\n");
-            let Some(end) = ends else { continue };
-            let head = String::from_utf8_lossy(&self.received[..end]);
-            let length = head
-                .lines()
-                .filter_map(|line| line.split_once(':'))
-                .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-                .and_then(|(_, value)| value.trim().parse::<usize>().ok())
-                .context("an answer without its length")?;
-            if self.received.len() >= end + 4 + length {
-                let status = head.lines().next().unwrap_or_default().to_owned();
-                return Ok((status, self.received[end + 4..].to_vec()));
-            }
-        }
+        Ok(body.to_vec())
     }
 }
 
@@ -106,8 +75,7 @@ impl Listener {
         let shared = id("shared").context("the configuration names no shared channel")?;
         let list = format!("{private}%2F{shared}");
         let target = subscribe.with(&[("CHANNEL_ID", &list), ("binaryMode", "true")]);
-        let mut stream = TcpStream::connect(subscribe.resolve()?).context("cannot connect")?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let mut stream = http::connect(subscribe.resolve()?)?;
         write!(
             stream,
             "GET {target} HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

@@ -16,6 +16,7 @@ use vestnik_core::sign::{Algorithm, Key};
 use super::module::Caller;
 use crate::client::Address;
 use crate::failure::Failure;
+use crate::parent;
 
 /// The key of servers that the benchmark starts for itself.
 const OWN_KEY: &str = "a-key-for-benchmarks-on-loopback-only";
@@ -60,15 +61,7 @@ impl Target {
         let program = std::env::current_exe().context("cannot find this program")?;
         let mut command = Command::new(program);
         command
-            .args([
-                "serve",
-                "--with-parent",
-                "--listen",
-                "127.0.0.1:0",
-                "--log",
-                "error",
-                "--data-dir",
-            ])
+            .args(["serve", "--listen", "127.0.0.1:0", "--log", "error", "--data-dir"])
             .arg(data.path())
             .args(["--set", "history.bytes=4GiB"])
             .env("VESTNIK_SECURITY_KEY", OWN_KEY)
@@ -76,9 +69,10 @@ impl Target {
         for setting in settings {
             command.args(["--set", setting]);
         }
-        let mut child = command.spawn().context("cannot start the server")?;
-        let output = child.stdout.take().context("the server has no output")?;
-        let own = Own { child, _data: data };
+        parent::ends_with_this_one(&mut command);
+        let child = command.spawn().context("cannot start the server")?;
+        let mut own = Own { child, _data: data };
+        let output = own.child.stdout.take().context("the server has no output")?;
         let lines = BufReader::new(output).lines().map_while(Result::ok);
         // What follows the addresses.
         let lines = lines.take_while(|line| !line.trim().starts_with("data in "));

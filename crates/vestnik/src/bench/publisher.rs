@@ -1,14 +1,12 @@
 //! A publisher as fast as its server: one connection, request after request.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::SocketAddr;
 
-use anyhow::Context as _;
 use prost::Message as _;
 use vestnik_core::ChannelId;
 use vestnik_proto::protobuf::schema;
 
+use super::http::Connection;
 use crate::client::Address;
 use crate::failure::Failure;
 
@@ -16,32 +14,19 @@ use crate::failure::Failure;
 pub(super) struct Publisher {
     address: SocketAddr,
     url: Address,
-    stream: TcpStream,
-    answer: Vec<u8>,
-}
-
-fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
-    let stream = TcpStream::connect(address).context("cannot connect to publish")?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    Ok(stream)
+    connection: Connection,
 }
 
 impl Publisher {
     /// Connects.
     pub(super) fn open(url: &Address) -> anyhow::Result<Self> {
         let address = url.resolve()?;
-        Ok(Self {
-            address,
-            url: url.clone(),
-            stream: connect(address)?,
-            answer: vec![0; 64 * 1024],
-        })
+        Ok(Self { address, url: url.clone(), connection: Connection::open(address)? })
     }
 
     /// Takes a new connection for the next request, as PHP does for each.
     pub(super) fn reconnect(&mut self) -> anyhow::Result<()> {
-        self.stream = connect(self.address)?;
+        self.connection = Connection::open(self.address)?;
         Ok(())
     }
 
@@ -97,30 +82,14 @@ impl Publisher {
     }
 
     fn exchange(&mut self, request: &[u8]) -> anyhow::Result<()> {
-        self.stream.write_all(request).context("cannot publish")?;
-        let mut length = 0;
-        loop {
-            let read = self.stream.read(&mut self.answer[length..]).context("no answer")?;
-            anyhow::ensure!(read > 0, "the server hung up on the publisher");
-            length += read;
-            let answer = &self.answer[..length];
-            if let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") {
-                let head = String::from_utf8_lossy(&answer[..end]);
-                anyhow::ensure!(
-                    head.starts_with("HTTP/1.1 200"),
-                    Failure::new(
-                        format!("publish refused: {}", head.lines().next().unwrap_or_default()),
-                        "check the address to publish to, and whether the server lets this machine publish",
-                    )
-                );
-                // Answers of publishing have no body; chunked ones end with an empty chunk.
-                let is_chunked =
-                    answer[..end].windows(7).any(|window| window.eq_ignore_ascii_case(b"chunked"));
-                if !is_chunked || answer[end + 4..].ends_with(b"0\r\n\r\n") {
-                    return Ok(());
-                }
-            }
-            anyhow::ensure!(length < self.answer.len(), "an answer of over 64 KiB");
-        }
+        let status = self.connection.exchange(request)?.status;
+        anyhow::ensure!(
+            status == 200,
+            Failure::new(
+                format!("a publish was refused with {status}"),
+                "check the address to publish to, and what the log of the server says",
+            )
+        );
+        Ok(())
     }
 }

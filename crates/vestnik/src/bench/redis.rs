@@ -1,12 +1,13 @@
 //! A publish through Redis, and beside it the commands with which Push server 2.0 does the same.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::time::Instant;
 
 use anyhow::Context as _;
 
 use super::figures::{KEPT_S, Run, as_f64};
+use super::http;
 use super::publisher::Publisher;
 use super::report::{Better, Figure, Goal, micros_each};
 use super::swarm::channel;
@@ -22,10 +23,11 @@ impl Redis {
     fn connect(address: &str) -> anyhow::Result<Self> {
         let hint = "give the host and port of a Redis server without TLS and password, such as \
                     127.0.0.1:6379";
-        let stream = TcpStream::connect(address)
-            .map_err(|error| Failure::new(format!("no redis at {address}: {error}"), hint))?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        let stream = address
+            .to_socket_addrs()
+            .map_err(anyhow::Error::from)
+            .and_then(|mut addresses| http::connect(addresses.next().context("no address")?))
+            .map_err(|error| Failure::new(format!("no redis at {address}: {error:#}"), hint))?;
         Ok(Self(BufReader::new(stream)))
     }
 

@@ -158,8 +158,11 @@ pub(super) fn print_table(figures: &[Figure]) -> anyhow::Result<bool> {
         .context("cannot write")?;
     }
     writeln!(out).context("cannot write")?;
-    for figure in figures {
-        writeln!(out, "  {}: {}", figure.name, figure.about).context("cannot write")?;
+    for (number, figure) in figures.iter().enumerate() {
+        // Figures of one kind have one explanation.
+        if figures[..number].iter().all(|before| before.about != figure.about) {
+            writeln!(out, "  {}: {}", figure.name, figure.about).context("cannot write")?;
+        }
     }
     Ok(all)
 }

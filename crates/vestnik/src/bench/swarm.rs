@@ -63,9 +63,18 @@ pub(super) struct Received {
     pub(super) closed: u64,
     /// How many subscribers have the first, the second, ... message since [`Swarm::count_whole`].
     reached: Vec<usize>,
-    /// How many of those messages everybody has.
+    /// How many of those messages everybody has, and how many that is.
     pub(super) whole: u64,
     everybody: usize,
+}
+
+/// How far a socket is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    /// Until nothing is there now: whatever comes, the end too, will be told of.
+    Drained,
+    /// To the end, which was told of and will not be again.
+    End,
 }
 
 /// How subscribers connect, and in which form they get messages.
@@ -157,8 +166,7 @@ impl Swarm {
         self.opened
     }
 
-    /// Connects subscribers until there are `count`, a hundred handshakes at a time. `after`: the
-    /// position they come with; without it, that where each stopped.
+    /// Connects subscribers until there are `count`, a hundred handshakes at a time.
     pub(super) fn connect(
         &mut self,
         count: usize,
@@ -305,7 +313,8 @@ impl Swarm {
             if event.is_writable() {
                 self.ask(index);
             }
-            self.read(index, event.is_read_closed() || event.is_error());
+            let is_ending = event.is_read_closed() || event.is_error();
+            self.read(index, if is_ending { Until::End } else { Until::Drained });
         }
         self.events = events;
         Ok(())
@@ -339,24 +348,22 @@ impl Swarm {
         let Some(Some(member)) = self.members.get_mut(index) else { return };
         match member.stream.write(request.as_bytes()) {
             Ok(written) if written == request.len() => member.is_asked = true,
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
             // A handshake is far smaller than any socket buffer.
             Ok(_) | Err(_) => self.lost(index),
         }
     }
 
-    /// Reads what there is for a member. `is_ending`: to its end, which was told of already; else the
-    /// end, like more bytes, will be told of.
-    fn read(&mut self, index: usize, is_ending: bool) {
+    /// Reads what there is for a member.
+    fn read(&mut self, index: usize, until: Until) {
         let mut buffer = std::mem::take(&mut self.buffer);
         while let Some(Some(member)) = self.members.get_mut(index) {
-            let is_whole = match member.stream.read(&mut buffer) {
+            let is_drained = match member.stream.read(&mut buffer) {
                 Ok(0) => {
                     self.lost(index);
                     break;
                 }
                 Ok(read) => {
-                    let is_whole = member.stream.is_drained_by(read, buffer.len());
+                    let is_drained = member.stream.is_drained_by(read, buffer.len());
                     if member.partial.is_empty() {
                         self.take(index, &buffer[..read]);
                     } else {
@@ -364,7 +371,7 @@ impl Swarm {
                         bytes.extend_from_slice(&buffer[..read]);
                         self.take(index, &bytes);
                     }
-                    is_whole
+                    is_drained
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => {
@@ -372,7 +379,7 @@ impl Swarm {
                     break;
                 }
             };
-            if is_whole && !is_ending {
+            if is_drained && until == Until::Drained {
                 break;
             }
         }
@@ -485,6 +492,7 @@ fn count(
     member: &mut Member,
     payload: &[u8],
 ) {
+    // One copy for the frame, which the bodies of its messages share.
     let Ok(batch) = ResponseBatch::decode(Bytes::copy_from_slice(payload)) else { return };
     for response in batch.responses {
         let Some(ResponseCommand::OutgoingMessages(outgoing)) = response.command else { continue };
