@@ -3,6 +3,7 @@
 mod encrypted;
 mod fan_out;
 mod figures;
+mod flood;
 pub(crate) mod floor;
 mod hardship;
 mod http;

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::figures::{Flood, Run, as_f64};
+use super::figures::{Run, as_f64};
+use super::flood::Flood;
 use super::floor::Floor;
 use super::process::Target;
 use super::publisher::Publisher;
