@@ -257,20 +257,50 @@ fn q_189_what_waits_while_redis_is_paused_is_published_once_and_others_miss_noth
 }
 
 #[test]
-fn q_189_a_server_that_is_full_refuses_and_serves_again_with_room() {
+fn q_189_a_server_that_takes_no_writes_refuses_and_serves_again_when_it_does() {
     for program in Program::all() {
-        let server = Server::of(&program, &["--maxmemory-policy", "noeviction"]);
+        let folder = tempfile::tempdir().unwrap();
+        let dump = folder.path().join("dump");
+        std::fs::create_dir(&dump).unwrap();
+        let path = dump.to_str().unwrap();
+        let policy = ["--maxmemory-policy", "noeviction"];
+        let server = Server::of(&program, &[&policy[..], &["--dir", path]].concat());
         let bench = Bench::redis(limits(), server.options(own()));
-        bench.say(&[private(1)], "fits", 60);
-        server.ask(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
-        let refused = bench.publish(vec![draft(&[private(1)], "does not", 60)]);
-        let Err(EngineError::Store(text)) = refused else { panic!("{refused:?}") };
-        assert!(text.contains("OOM"), "{text}");
-        assert_eq!(bench.count(Metric::NotStored), 1);
-        server.ask(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
-        bench.say(&[private(1)], "fits again", 60);
+        let set = |name: &str, value: &str| server.ask(&["CONFIG", "SET", name, value]).unwrap();
+        let fail_to_save = || {
+            std::fs::remove_dir_all(&dump).unwrap();
+            server.ask(&["BGSAVE"]).unwrap();
+            until("a save fails", || {
+                let info = server.ask(&["INFO", "persistence"]).unwrap();
+                let info: String = redis::from_redis_value(info).unwrap();
+                info.contains("rdb_last_bgsave_status:err")
+            });
+        };
+        let cases = [
+            ("OOM", ("maxmemory", "1"), ("maxmemory", "0")),
+            ("NOREPLICAS", ("min-replicas-to-write", "1"), ("min-replicas-to-write", "0")),
+            ("MISCONF", ("save", "3600 1"), ("stop-writes-on-bgsave-error", "no")),
+        ];
+        let mut expected = Vec::new();
+        let mut say = |body: String| {
+            bench.say(&[private(1)], &body, 60);
+            expected.push(body);
+        };
+        for (refused, (code, begin, end)) in cases.into_iter().enumerate() {
+            say(format!("before {code}"));
+            set(begin.0, begin.1);
+            if code == "MISCONF" {
+                fail_to_save();
+            }
+            let answer = bench.publish(vec![draft(&[private(1)], code, 60)]);
+            let Err(EngineError::Store(text)) = answer else { panic!("{code}: {answer:?}") };
+            assert!(text.contains(code), "{text}");
+            assert_eq!(bench.count(Metric::NotStored), refused as u64 + 1, "{code}");
+            set(end.0, end.1);
+            say(format!("after {code}"));
+        }
         let kept = bench.replay(&[private(1)], MessageId::ZERO);
-        assert_eq!(bodies(&kept.envelopes), ["fits", "fits again"]);
+        assert_eq!(bodies(&kept.envelopes), expected);
     }
 }
 
