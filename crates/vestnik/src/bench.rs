@@ -17,7 +17,6 @@ mod swarm;
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use vestnik_core::Secret;
 use vestnik_core::sign::{Algorithm, Key};
@@ -26,7 +25,7 @@ use crate::client::Address;
 use crate::failure::Failure;
 use figures::Run;
 use process::{Target, own_key};
-use report::Figure;
+use report::{Figure, Goal};
 use swarm::Generation;
 
 /// What can be measured.
@@ -62,6 +61,8 @@ pub(crate) enum Part {
     Redis,
 }
 
+/// Bytes of the events that goals are meant for.
+const BYTES: usize = 200;
 /// The setting of a server that is a queue server and nothing else.
 const WITHOUT_MODULE: &str = "module.enabled=false";
 
@@ -80,8 +81,8 @@ pub(crate) struct BenchArgs {
     /// Seconds of the part `soak`. The goal is meant for an hour: short runs show little but noise.
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     soak: u64,
-    /// Bytes of an event.
-    #[arg(long, value_name = "BYTES", default_value_t = 200)]
+    /// Bytes of an event. Goals are meant for 200.
+    #[arg(long, value_name = "BYTES", default_value_t = BYTES)]
     bytes: usize,
     /// Generation of the subscribers: 4 (signed channels, protobuf frames) or 5 (tokens, JSON-RPC frames).
     #[arg(long, value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u8).range(4..=5))]
@@ -101,6 +102,9 @@ pub(crate) struct BenchArgs {
     /// The signature key of that server.
     #[arg(long, value_name = "KEY", requires = "subscribe")]
     key: Option<String>,
+    /// The algorithm of that key: md5, sha1, sha224, sha256, sha384 or sha512.
+    #[arg(long, value_name = "NAME", default_value = "sha1", requires = "subscribe")]
+    algorithm: Algorithm,
     /// Process ids of that server, for processor time and memory; comma-separated.
     #[arg(long, value_name = "PID", value_delimiter = ',', requires = "subscribe")]
     pid: Vec<u32>,
@@ -156,8 +160,18 @@ impl BenchArgs {
 
     fn key(&self) -> Key {
         match &self.key {
-            Some(key) => Key::new(Secret::new(key.clone()), Algorithm::Sha1, None),
+            Some(key) => Key::new(Secret::new(key.clone()), self.algorithm, None),
             None => own_key(),
+        }
+    }
+
+    fn round(&self, round: usize, target: &Target) -> Round {
+        let is_elsewhere = self.subscribe.is_some();
+        Round {
+            // A server elsewhere is the same in every round: what it once needed it has from then on.
+            is_fresh: round == 1 || !is_elsewhere,
+            sees_processes: !target.processes.is_empty(),
+            is_as_meant: self.bytes == BYTES,
         }
     }
 }
@@ -169,63 +183,109 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         Failure::new("nothing to measure", "give at least 1 connection and 1 repetition")
     );
     let mut figures = Vec::<Figure>::new();
+    let mut failed = Vec::<(Part, anyhow::Error)>::new();
     for round in 1..=args.repeat {
         // A fresh server for every repetition: what one leaves behind must not help the next.
         let target = args.target()?;
-        let mut bench =
-            Run::new(&target, args.key(), args.generation(), args.connections, args.bytes)?;
-        let parts = [
-            Part::Idle,
-            Part::FanOut,
-            Part::Coalescing,
-            Part::Burst,
-            Part::Replay,
-            Part::Latency,
-            Part::Publish,
-            Part::Poll,
-            Part::Storm,
-            Part::SlowReader,
-            Part::Tls,
-            Part::Module,
-            Part::Soak,
-            Part::Redis,
-        ];
-        let progress = progress(round, args.repeat, parts.len());
-        for part in parts {
+        let run = || Run::new(&target, args.key(), args.generation(), args.connections, args.bytes);
+        let mut bench = run()?;
+        let progress = progress(round, args.repeat, PARTS.len());
+        for part in PARTS {
             progress.set_message(format!("{part:?}"));
-            if args.measures(part) {
-                let measured = match part {
-                    Part::Idle => args.queue_server().and_then(|it| bench.idle(it)),
-                    Part::FanOut => bench.fan_out(),
-                    Part::Coalescing => bench.coalescing(),
-                    Part::Burst => bench.burst(),
-                    Part::Replay => bench.replay(),
-                    Part::Latency => bench.latency(),
-                    Part::Publish => bench.publish(),
-                    Part::Poll => bench.poll(),
-                    Part::Storm => bench.storm(),
-                    Part::SlowReader => bench.slow_reader(),
-                    Part::Tls => bench.tls(args),
-                    Part::Module => bench.module(),
-                    Part::Soak => bench.soak(Duration::from_secs(args.soak)),
-                    Part::Redis => through_redis(args),
-                };
-                let mut measured = measured.with_context(|| format!("measuring {part:?}"))?;
-                if target.processes.is_empty() {
-                    measured.retain(|figure| !figure.is_of_processes());
+            if args.measures(part) && !failed.iter().any(|(known, _)| *known == part) {
+                match measure(part, &mut bench, args) {
+                    Ok(mut measured) => {
+                        args.round(round, &target).judge(&mut measured);
+                        merge(&mut figures, measured);
+                    }
+                    // What others measure is not lost for it.
+                    Err(error) => {
+                        failed.push((part, error));
+                        bench = run()?;
+                    }
                 }
-                merge(&mut figures, measured);
             }
             progress.inc(1);
         }
         progress.finish_and_clear();
     }
+    if figures.is_empty()
+        && let Some((part, error)) = failed.pop()
+    {
+        return Err(error.context(format!("measuring {part:?}")));
+    }
     let reached =
         if args.json { report::print_json(&figures)? } else { report::print_table(&figures)? };
+    if !failed.is_empty() {
+        let reasons: Vec<_> =
+            failed.iter().map(|(part, error)| format!("{part:?}: {error:#}")).collect();
+        return Err(Failure::new(
+            format!("not everything could be measured: {}", reasons.join("; ")),
+            "choose what can be with --only",
+        )
+        .into());
+    }
     if args.strict && !reached {
         return Err(Failure::new("a goal was missed", "run it again on a quiet machine").into());
     }
     Ok(())
+}
+
+/// Everything that can be measured, in the order in which it is.
+const PARTS: [Part; 14] = [
+    Part::Idle,
+    Part::FanOut,
+    Part::Coalescing,
+    Part::Burst,
+    Part::Replay,
+    Part::Latency,
+    Part::Publish,
+    Part::Poll,
+    Part::Storm,
+    Part::SlowReader,
+    Part::Tls,
+    Part::Module,
+    Part::Soak,
+    Part::Redis,
+];
+
+fn measure(part: Part, bench: &mut Run<'_>, args: &BenchArgs) -> anyhow::Result<Vec<Figure>> {
+    match part {
+        Part::Idle => args.queue_server().and_then(|it| bench.idle(it)),
+        Part::FanOut => bench.fan_out(),
+        Part::Coalescing => bench.coalescing(),
+        Part::Burst => bench.burst(),
+        Part::Replay => bench.replay(),
+        Part::Latency => bench.latency(),
+        Part::Publish => bench.publish(),
+        Part::Poll => bench.poll(),
+        Part::Storm => bench.storm(),
+        Part::SlowReader => bench.slow_reader(),
+        Part::Tls => bench.tls(args),
+        Part::Module => bench.module(),
+        Part::Soak => bench.soak(Duration::from_secs(args.soak)),
+        Part::Redis => through_redis(args),
+    }
+}
+
+/// What figures of one repetition can be taken for.
+struct Round {
+    is_fresh: bool,
+    sees_processes: bool,
+    is_as_meant: bool,
+}
+
+impl Round {
+    /// Drops figures that would say something else than they seem to.
+    fn judge(&self, measured: &mut Vec<Figure>) {
+        measured.retain(|figure| {
+            (self.sees_processes || !figure.is_of_processes())
+                && (self.is_fresh || !figure.is_of_memory())
+        });
+        if !self.is_as_meant {
+            measured.iter_mut().for_each(|figure| figure.goal = Goal::Shown);
+        }
+    }
 }
 
 /// A server of its own, whose history is in Redis.

@@ -71,7 +71,12 @@ impl Figure {
     /// Whether it is of the processor time or the memory of the server, which only processes of this machine
     /// tell.
     pub(super) fn is_of_processes(&self) -> bool {
-        self.unit.starts_with("µs CPU") || ["MB", "bytes", GROWTH].contains(&self.unit)
+        self.unit.starts_with("µs CPU") || self.unit == GROWTH || self.is_of_memory()
+    }
+
+    /// Whether it is of the memory of a server.
+    pub(super) fn is_of_memory(&self) -> bool {
+        ["MB", "bytes"].contains(&self.unit)
     }
 
     fn ratio(&self) -> Option<f64> {

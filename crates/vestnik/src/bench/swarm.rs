@@ -101,6 +101,8 @@ pub(super) struct Swarm {
     connected: usize,
     opened: usize,
     buffer: Vec<u8>,
+    /// What the server said last to somebody it let go.
+    last_words: Option<String>,
     pub(super) received: Received,
     pub(super) latencies: Latencies,
     origin: Instant,
@@ -127,6 +129,7 @@ impl Swarm {
             connected: 0,
             opened: 0,
             buffer: vec![0; 256 * 1024],
+            last_words: None,
             received: Received::default(),
             latencies: Latencies::default(),
             origin,
@@ -193,9 +196,13 @@ impl Swarm {
             if open > before {
                 progress = Instant::now();
             } else if progress.elapsed() > STUCK || (next >= count && under_way == 0) {
+                let said = self.last_words.as_deref().unwrap_or("nothing");
                 return Err(Failure::new(
-                    format!("only {open} of {count} subscribers could connect"),
-                    "raise `ulimit -n`, or use fewer --connections; and check that the key fits",
+                    format!(
+                        "only {open} of {count} subscribers could connect; the server said {said}"
+                    ),
+                    "check that the key and its --algorithm fit; raise `ulimit -n`, or use fewer \
+                     --connections",
                 )
                 .into());
             }
@@ -401,6 +408,8 @@ impl Swarm {
                 return;
             };
             if !bytes.starts_with(b"HTTP/1.1 101") {
+                let head = String::from_utf8_lossy(&bytes[..end]);
+                self.last_words = Some(head.lines().next().unwrap_or_default().to_owned());
                 return self.lost(index);
             }
             member.is_open = true;
@@ -431,12 +440,25 @@ impl Swarm {
                     // A server that takes no pong closes the connection, which is then counted.
                     let _ = member.stream.write(&pong);
                 }
-                Opcode::Close => return self.lost(index),
+                Opcode::Close => {
+                    self.last_words = Some(farewell(payload));
+                    return self.lost(index);
+                }
                 Opcode::Text | Opcode::Pong | Opcode::Continuation => {}
             }
             at += frame.payload.end;
         }
         member.partial = bytes[at..].to_vec();
+    }
+}
+
+/// The code and the reason of a close frame.
+fn farewell(payload: &[u8]) -> String {
+    match payload.split_first_chunk() {
+        Some((code, reason)) => {
+            format!("close {} {}", u16::from_be_bytes(*code), String::from_utf8_lossy(reason))
+        }
+        None => "close".to_owned(),
     }
 }
 

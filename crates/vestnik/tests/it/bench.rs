@@ -49,7 +49,9 @@ fn a_wrong_key_is_said_instead_of_measured() {
         .expect("it is built");
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("could connect") && said.contains("check that the key fits"), "{said}");
+    for part in ["0 of 2 subscribers could connect", "check that the key"] {
+        assert!(said.contains(part), "{said}");
+    }
 }
 
 #[test]
@@ -67,6 +69,33 @@ fn what_stops_a_publisher_is_said_at_once() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("a publish was refused with 404"), "{said}");
+}
+
+#[test]
+fn servers_elsewhere_are_measured_with_keys_of_their_algorithm_and_what_cannot_be_is_said_apart() {
+    let server = crate::server::TestServer::with(&["security.algorithm=sha256"]);
+    let output = Command::new(env!("CARGO_BIN_EXE_vestnik"))
+        .args(["bench", "--connections", "20", "--repeat", "2", "--json", "--bytes", "300"])
+        .args(["--only", "idle,burst,module", "--key", KEY, "--algorithm", "sha256"])
+        .args(["--subscribe", &format!("ws://{}/bitrix/subws/", server.address())])
+        .args(["--publish", &format!("http://{}/bitrix/pub/", server.address())])
+        .args(["--pid", &server.pid().to_string()])
+        .output()
+        .expect("it is built");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "this server has no module: {said}");
+    assert!(said.contains("not everything could be measured: Module"), "{said}");
+    let figures: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let figure = |name: &str| {
+        let mut figures = figures.as_array().expect("a list").iter();
+        figures.find(|figure| figure["name"] == name).expect("it is measured").clone()
+    };
+    let samples = |name: &str| figure(name)["samples"].as_array().expect("a list").len();
+    // The second round finds a server that has the memory of the first.
+    assert_eq!(samples("memory of an idle WebSocket"), 1);
+    assert_eq!(samples("connect"), 2);
+    let burst = figure("burst of 50 messages");
+    assert!(burst["reached"].is_null(), "goals are for other events: {burst}");
 }
 
 /// A benchmark that goes on until it is killed, which it is at the end of its test at the latest.
