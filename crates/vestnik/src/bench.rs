@@ -209,9 +209,8 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         }
         progress.finish_and_clear();
     }
-    if figures.is_empty()
-        && let Some((part, error)) = failed.pop()
-    {
+    if figures.is_empty() && !failed.is_empty() {
+        let (part, error) = failed.swap_remove(0);
         return Err(error.context(format!("measuring {part:?}")));
     }
     let reached =

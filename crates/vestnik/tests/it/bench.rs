@@ -73,7 +73,10 @@ fn what_stops_a_publisher_is_said_at_once() {
 
 #[test]
 fn servers_elsewhere_are_measured_with_keys_of_their_algorithm_and_what_cannot_be_is_said_apart() {
-    let server = crate::server::TestServer::with(&["security.algorithm=sha256"]);
+    let server = crate::server::TestServer::with(&[
+        &format!("security.key={KEY}"),
+        "security.algorithm=sha256",
+    ]);
     let output = Command::new(env!("CARGO_BIN_EXE_vestnik"))
         .args(["bench", "--connections", "20", "--repeat", "2", "--json", "--bytes", "300"])
         .args(["--only", "idle,burst,module", "--key", KEY, "--algorithm", "sha256"])
