@@ -36,6 +36,7 @@ metrics! {
     Delivered = "vestnik_delivered_messages_total", Counter, "Messages handed to connections, live.";
     Replayed = "vestnik_replayed_messages_total", Counter, "Messages handed to returning subscribers from the history.";
     RecoveryGaps = "vestnik_recovery_gaps_total", Counter, "Returning subscribers whose position was no longer covered by the history.";
+    PartialReplays = "vestnik_partial_replays_total", Counter, "Returning subscribers who missed more than may wait for one: they were given the beginning and come back for the rest.";
     SlowSubscribers = "vestnik_slow_subscribers_total", Counter, "Connections closed because their outbox was full.";
     Evicted = "vestnik_evicted_connections_total", Counter, "Connections closed by the limit per channel.";
     SubscribeRefused = "vestnik_refused_subscriptions_total", Counter, "Subscriptions refused for their channel ids.";

@@ -142,6 +142,8 @@ pub struct Replay {
     /// Whether messages after the position may be missing: it is older than what is kept, or from
     /// another store.
     pub gap: bool,
+    /// Whether newer messages were left out because all of them together are larger than was asked for.
+    pub more: bool,
     /// The newest id there was when it was read: a position above it means "from now".
     pub last: MessageId,
 }
@@ -286,13 +288,14 @@ impl Engine {
     /// [`HistoryLimits::replay_messages`]. There is a gap if that limit cut some off, if a limit
     /// removed messages after the position, if the position is of another store, or if it is above
     /// every announced id, which means "from now". Expiry is no gap.
-    /// [`MessageId::ZERO`] means everything that is kept.
+    /// [`MessageId::ZERO`] means everything that is kept. Of those the oldest ones that have at most `bytes` of
+    /// bodies together, or one that is larger alone; [`Replay::more`] says when there are others.
     #[must_use]
-    pub fn history(&self, receivers: &[Receiver], after: MessageId) -> Lookup {
+    pub fn history(&self, receivers: &[Receiver], after: MessageId, bytes: usize) -> Lookup {
         match self {
-            Self::Memory(memory) => Lookup::Ready(memory.history(receivers, after)),
-            Self::Disk(disk) => disk.history(receivers, after),
-            Self::Redis(redis) => Lookup::Redis(redis.history(receivers, after)),
+            Self::Memory(memory) => Lookup::Ready(memory.history(receivers, after, bytes)),
+            Self::Disk(disk) => disk.history(receivers, after, bytes),
+            Self::Redis(redis) => Lookup::Redis(redis.history(receivers, after, bytes)),
         }
     }
 

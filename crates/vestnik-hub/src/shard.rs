@@ -329,6 +329,20 @@ impl<C> Shard<C> {
         self.close_round();
     }
 
+    /// Gives a registered subscriber the beginning of what it missed, and nothing after that: what waits for
+    /// it comes after messages that were left out. It is to come back for the rest.
+    ///
+    /// `seen`: its own position, as for [`Shard::replay`].
+    pub fn replay_part(&mut self, key: SubscriberKey, part: Vec<Arc<Envelope>>, seen: MessageId) {
+        let Some(subscriber) = self.subscribers.get_mut(key.index()) else { return };
+        if subscriber.serial != key.serial || subscriber.phase != Phase::Replaying {
+            return;
+        }
+        subscriber.deafen();
+        subscriber.outbox.put_before(part, seen, &mut self.spare);
+        self.touch(key);
+    }
+
     /// Queues announced messages for the subscribers they are for, to be written to with
     /// [`Shard::next_dirty`].
     ///

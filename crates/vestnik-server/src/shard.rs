@@ -19,7 +19,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 use vestnik_core::metric::Metric;
 use vestnik_core::{Cursor, MessageId, Receiver};
-use vestnik_hub::engine::Lookup;
+use vestnik_hub::engine::{Lookup, Replay};
 use vestnik_hub::{Shard as Subscribers, ShardNumber, SubscriberKey};
 
 use crate::drain::Drain;
@@ -544,51 +544,85 @@ impl Shard {
             self.wake();
             return;
         };
-        let engine = self.shared.hub.engine();
-        match engine.history(&subscription.receivers, position) {
-            Lookup::Ready(replay) => {
-                self.replayed(key, position, Ok(replay));
-                self.wake();
-            }
-            Lookup::Disk(read) => {
-                let shard = Rc::clone(self);
-                self.spawn(async move {
-                    let read = tokio::task::spawn_blocking(move || read.read()).await;
-                    let replay = read.unwrap_or_else(|_| {
-                        Err(vestnik_hub::EngineError::Store("the reader failed".into()))
+        self.read_history(key, subscription.receivers.clone(), position);
+    }
+
+    fn read_history(
+        self: &Rc<Self>,
+        key: SubscriberKey,
+        receivers: Vec<Receiver>,
+        mut position: MessageId,
+    ) {
+        // Bodies are half of what an outbox takes: each is written in a form of its own.
+        let bytes = self.shared.options().limits.outbox.bytes / 2;
+        let shard = Rc::clone(self);
+        loop {
+            match self.shared.hub.engine().history(&receivers, position, bytes) {
+                Lookup::Ready(replay) => match self.replayed(key, position, Ok(replay)) {
+                    Some(next) => position = next,
+                    None => return self.wake(),
+                },
+                Lookup::Disk(read) => {
+                    return self.spawn(async move {
+                        let read = tokio::task::spawn_blocking(move || read.read()).await;
+                        let replay = read.unwrap_or_else(|_| {
+                            Err(vestnik_hub::EngineError::Store("the reader failed".into()))
+                        });
+                        shard.go_on(key, receivers, position, replay);
                     });
-                    shard.replayed(key, position, replay);
-                    shard.wake();
-                });
-            }
-            Lookup::Redis(read) => {
-                let shard = Rc::clone(self);
-                self.spawn(async move {
-                    let replay = read.read().await;
-                    shard.replayed(key, position, replay);
-                    shard.wake();
-                });
+                }
+                Lookup::Redis(read) => {
+                    return self.spawn(async move {
+                        let replay = read.read().await;
+                        shard.go_on(key, receivers, position, replay);
+                    });
+                }
             }
         }
     }
 
+    fn go_on(
+        self: &Rc<Self>,
+        key: SubscriberKey,
+        receivers: Vec<Receiver>,
+        position: MessageId,
+        replay: Result<Replay, vestnik_hub::EngineError>,
+    ) {
+        match self.replayed(key, position, replay) {
+            Some(next) => self.read_history(key, receivers, next),
+            None => self.wake(),
+        }
+    }
+
+    /// Hands over what a subscriber missed. Returns the position after which there is more to read at
+    /// once, because it was given nothing yet.
     fn replayed(
         &self,
         key: SubscriberKey,
         position: MessageId,
-        replay: Result<vestnik_hub::engine::Replay, vestnik_hub::EngineError>,
-    ) {
+        replay: Result<Replay, vestnik_hub::EngineError>,
+    ) -> Option<MessageId> {
         let state = &mut *self.state.borrow_mut();
         match replay {
             Ok(replay) => {
                 let metrics = self.shared.metrics();
-                metrics.add(Metric::Replayed, replay.envelopes.len() as u64);
                 if replay.gap {
                     metrics.increment(Metric::RecoveryGaps);
                     tracing::debug!(conn = key.serial(), "position is no longer covered");
                 }
+                if replay.more && !has_form(state, key, &replay) {
+                    // Closed now it would come back to the same messages for ever.
+                    return replay.envelopes.last().map(|last| last.id);
+                }
+                metrics.add(Metric::Replayed, replay.envelopes.len() as u64);
                 let seen = position.min(replay.last);
-                state.subscribers.replay(key, replay.envelopes, seen);
+                if replay.more {
+                    metrics.increment(Metric::PartialReplays);
+                    state.subscribers.replay_part(key, replay.envelopes, seen);
+                    self.close(state, key, CloseReason::MoreMissed);
+                } else {
+                    state.subscribers.replay(key, replay.envelopes, seen);
+                }
             }
             Err(error) => {
                 tracing::error!(%error, conn = key.serial(), "missed messages cannot be read");
@@ -597,6 +631,7 @@ impl Shard {
                 self.close(state, key, CloseReason::HistoryUnreadable);
             }
         }
+        None
     }
 
     /// Ends a connection in the way its transport and clients understand; what waits goes out first.
@@ -605,7 +640,7 @@ impl Shard {
         match &mut subscriber.connection {
             Connection::WebSocket(socket) => {
                 let Some(frame) = socket.close(reason, self.now_s()) else { return };
-                state.wheel.add(crate::transport::CLOSING_S, key);
+                state.wheel.add(reason.patience_s(), key);
                 state.subscribers.deafen(key);
                 self.queue_close(state, key, reason, frame);
             }
@@ -693,5 +728,16 @@ impl Shard {
         }
         let closed = drain.sockets.is_empty() && state.subscribers.is_empty();
         (closed && self.tasks.is_empty()) || drain.is_over()
+    }
+}
+
+/// Whether one of the messages has a form in which a subscriber gets it. An answer to a poll says how far
+/// it went, also when it has none.
+fn has_form(state: &mut State, key: SubscriberKey, replay: &Replay) -> bool {
+    match state.subscribers.get(key).map(|subscriber| &subscriber.connection) {
+        Some(Connection::WebSocket(socket)) => {
+            replay.envelopes.iter().any(|envelope| socket.has_form(envelope))
+        }
+        _ => true,
     }
 }

@@ -25,6 +25,9 @@ pub(crate) enum CloseReason {
     Stopping,
     /// Its outbox ran full.
     SlowSubscriber,
+    /// It missed more than may wait for one connection, and was given the beginning of it: it comes back for
+    /// the rest.
+    MoreMissed,
     /// Its channel, or the server, has too many connections.
     TooManyConnections,
     /// What it missed cannot be read.
@@ -36,6 +39,17 @@ pub(crate) enum CloseReason {
         /// Whether it is a web client.
         has_revision: bool,
     },
+}
+
+impl CloseReason {
+    /// Seconds that a peer has to take what goes out before the close, and to answer it.
+    pub(crate) const fn patience_s(self) -> u64 {
+        match self {
+            // It was given all that an outbox takes, over a way that may be slow.
+            Self::MoreMissed => 120,
+            _ => CLOSING_S,
+        }
+    }
 }
 
 /// What a shard keeps for one subscriber beside its channels and its outbox.

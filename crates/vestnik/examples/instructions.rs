@@ -249,7 +249,8 @@ fn replay() -> Box<dyn FnMut()> {
     }
     Box::new(move || {
         let receivers = [Receiver::Private(id(1)), Receiver::Public(id(2))];
-        let found = engine.history(black_box(&receivers), after).read().expect("in memory");
+        let found =
+            engine.history(black_box(&receivers), after, usize::MAX).read().expect("in memory");
         assert_eq!(found.envelopes.len() as u64, MISSED);
         black_box(found);
     })

@@ -160,7 +160,7 @@ impl Bench {
     }
 
     pub(super) fn replay(&self, to: &[Receiver], after: MessageId) -> Replay {
-        self.engine.history(to, after).read().unwrap()
+        self.engine.history(to, after, usize::MAX).read().unwrap()
     }
 
     /// What was announced since the last call.
@@ -341,6 +341,33 @@ fn a_message_of_generation_5_comes_back_with_its_users_and_additions() {
         bench.publish(vec![draft(&crowd, "crowd", 60)]).unwrap();
         let kept = bench.replay(&[Receiver::User(user(70_000))], MessageId::ZERO);
         assert_eq!(kept.envelopes[0].receivers.len(), crowd.len());
+    });
+}
+
+#[test]
+fn a_replay_that_is_too_large_is_read_from_its_beginning_on() {
+    on_each(limits(), |bench| {
+        let to = [private(1)];
+        let ids: Vec<_> = (0..7).map(|n| bench.say(&to, &n.to_string().repeat(1000), 60)).collect();
+        let mut seen = MessageId::ZERO;
+        let mut read = Vec::new();
+        loop {
+            // Of a file whole records are counted, which are larger than their bodies.
+            let part = bench.engine.history(&to, seen, 2500).read().unwrap();
+            assert!(!part.gap && (1..=2).contains(&part.envelopes.len()));
+            read.extend(part.envelopes.iter().map(|envelope| envelope.id));
+            seen = part.envelopes.last().unwrap().id;
+            if !part.more {
+                break;
+            }
+        }
+        assert_eq!(read, ids);
+        let alone = bench.engine.history(&to, MessageId::ZERO, 10).read().unwrap();
+        assert_eq!((alone.envelopes.len(), alone.more), (1, true), "one always fits");
+        let all = bench.engine.history(&to, MessageId::ZERO, 1 << 20).read().unwrap();
+        assert_eq!((all.envelopes.len(), all.more), (7, false));
+        let none = bench.engine.history(&[private(2)], MessageId::ZERO, 10).read().unwrap();
+        assert_eq!((none.envelopes.len(), none.more), (0, false));
     });
 }
 

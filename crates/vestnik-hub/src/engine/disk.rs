@@ -384,10 +384,11 @@ impl Disk {
         envelopes.iter().map(|envelope| envelope.id).collect()
     }
 
-    pub(super) fn history(&self, receivers: &[Receiver], after: MessageId) -> Lookup {
+    pub(super) fn history(&self, receivers: &[Receiver], after: MessageId, bytes: usize) -> Lookup {
         let state = self.shared.lock();
         let now_s = self.shared.clock.unix_s();
-        let found = state.index.find(receivers, after, state.counter.announced, now_s);
+        let found =
+            state.index.find(receivers, after, state.counter.announced, now_s).within(bytes);
         let mut on_disk = false;
         let mut parts = Vec::with_capacity(found.messages.len());
         for (id, place) in found.messages {
@@ -405,7 +406,7 @@ impl Disk {
         let last = state.counter.announced;
         drop(state);
         let shared = Arc::clone(&self.shared);
-        let read = ReplayRead { parts, gap: found.gap, last, shared };
+        let read = ReplayRead { parts, gap: found.gap, more: found.more, last, shared };
         if on_disk { Lookup::Disk(read) } else { Lookup::Ready(read.without_disk()) }
     }
 
@@ -461,6 +462,7 @@ impl Drop for Disk {
 pub struct ReplayRead {
     parts: Vec<Part>,
     gap: bool,
+    more: bool,
     last: MessageId,
     shared: Arc<Shared>,
 }
@@ -478,7 +480,7 @@ impl ReplayRead {
     /// [`EngineError::Store`] when the files cannot be read.
     pub fn read(self) -> Result<Replay, EngineError> {
         let envelopes = Vec::with_capacity(self.parts.len());
-        let mut replay = Replay { envelopes, gap: self.gap, last: self.last };
+        let mut replay = Replay { envelopes, gap: self.gap, more: self.more, last: self.last };
         let now_s = self.shared.clock.unix_s();
         for part in self.parts {
             match part {
@@ -513,7 +515,7 @@ impl ReplayRead {
             Part::Here(envelope) => Some(envelope),
             Part::There(..) => None,
         });
-        Replay { envelopes: here.collect(), gap: self.gap, last: self.last }
+        Replay { envelopes: here.collect(), gap: self.gap, more: self.more, last: self.last }
     }
 }
 

@@ -117,6 +117,26 @@ pub(super) struct Found {
     pub messages: Vec<(MessageId, Place)>,
     /// Whether messages after the position may be missing.
     pub gap: bool,
+    /// Whether there are newer ones beside these.
+    pub more: bool,
+}
+
+impl Found {
+    /// The oldest ones that have at most `bytes` together, or one alone. A record in a file counts whole.
+    pub(super) fn within(mut self, bytes: usize) -> Self {
+        let mut left = bytes;
+        let fit = self.messages.iter().take_while(|(_, place)| {
+            let size = match place {
+                Place::Memory(envelope) => envelope.body.len(),
+                Place::Disk(location) => location.length as usize,
+            };
+            left.checked_sub(size).inspect(|rest| left = *rest).is_some()
+        });
+        let kept = fit.count().max(1);
+        self.more |= kept < self.messages.len();
+        self.messages.truncate(kept);
+        self
+    }
 }
 
 /// All living messages of one engine.
@@ -250,7 +270,7 @@ impl Index {
         announced: MessageId,
         now_s: u64,
     ) -> Found {
-        let mut found = Found { messages: Vec::new(), gap: after > announced };
+        let mut found = Found { messages: Vec::new(), gap: after > announced, more: false };
         if found.gap {
             return found;
         }

@@ -120,15 +120,21 @@ impl Memory {
         Ok(envelopes.iter().map(|envelope| envelope.id).collect())
     }
 
-    pub(super) fn history(&self, receivers: &[Receiver], after: MessageId) -> Replay {
+    pub(super) fn history(&self, receivers: &[Receiver], after: MessageId, bytes: usize) -> Replay {
         let state = self.lock();
         let now_s = self.clock.unix_s();
-        let found = state.index.find(receivers, after, state.counter.announced, now_s);
+        let found =
+            state.index.find(receivers, after, state.counter.announced, now_s).within(bytes);
         let envelopes = found.messages.into_iter().filter_map(|(_, place)| match place {
             Place::Memory(envelope) => Some(envelope),
             Place::Disk(_) => None, // never made here
         });
-        Replay { envelopes: envelopes.collect(), gap: found.gap, last: state.counter.announced }
+        Replay {
+            envelopes: envelopes.collect(),
+            gap: found.gap,
+            more: found.more,
+            last: state.counter.announced,
+        }
     }
 
     pub(super) fn newest(&self, receivers: &[Receiver]) -> Option<MessageId> {

@@ -247,8 +247,13 @@ impl Redis {
         Ok(ticket)
     }
 
-    pub(super) fn history(&self, receivers: &[Receiver], after: MessageId) -> RedisRead {
-        RedisRead { inner: Arc::clone(&self.inner), receivers: receivers.into(), after }
+    pub(super) fn history(
+        &self,
+        receivers: &[Receiver],
+        after: MessageId,
+        bytes: usize,
+    ) -> RedisRead {
+        RedisRead { inner: Arc::clone(&self.inner), receivers: receivers.into(), after, bytes }
     }
 
     pub(super) async fn newest(&self, receivers: &[Receiver]) -> Option<MessageId> {
@@ -291,6 +296,7 @@ pub struct RedisRead {
     inner: Arc<Inner>,
     receivers: Box<[Receiver]>,
     after: MessageId,
+    bytes: usize,
 }
 
 impl RedisRead {
@@ -314,6 +320,13 @@ impl RedisRead {
         replay.envelopes.retain(|envelope| envelope.expires_s() > now_s);
         replay.gap |= self.after > current
             || (self.after != MessageId::ZERO && self.after.epoch() != current.epoch());
+        let mut left = self.bytes;
+        let fit = replay.envelopes.iter().take_while(|envelope| {
+            left.checked_sub(envelope.body.len()).inspect(|rest| left = *rest).is_some()
+        });
+        let kept = fit.count().max(1);
+        replay.more = kept < replay.envelopes.len();
+        replay.envelopes.truncate(kept);
         Ok(replay)
     }
 
@@ -380,7 +393,7 @@ impl Inner {
             answer.map(redis::from_redis_value).collect::<Result<_, _>>()?;
         let read = |bytes: Vec<u8>| record::read_message(&bytes, receivers.to_vec());
         let envelopes = messages.into_iter().filter_map(read).map(Arc::new).collect();
-        Ok(Replay { envelopes, gap, last })
+        Ok(Replay { envelopes, gap, more: false, last })
     }
 
     async fn newest(&self, receivers: &[Receiver]) -> Result<Option<MessageId>, EngineError> {

@@ -404,6 +404,28 @@ fn messages_that_wait_behind_an_unread_history_never_go_out_before_it() {
 }
 
 #[test]
+fn who_gets_a_part_of_its_history_gets_nothing_that_comes_after_what_was_left_out() {
+    let (announcer, mut shard, key) = one_subscriber(WIDE);
+    shard.send(key, Bytes::from_static(b"101"));
+    announcer.announce(&[envelope(9, &[0], true)]);
+    shard.deliver_announced();
+    shard.replay_part(key, vec![envelope(1, &[0], true), envelope(2, &[0], true)], MessageId::ZERO);
+    announcer.announce(&[envelope(10, &[0], true)]);
+    shard.deliver_announced();
+    shard.send(key, Bytes::from_static(b"close"));
+    assert_eq!(shard.next_dirty(), Some(key));
+    let queue = shard.get(key).unwrap().outbox.queue().unwrap();
+    let items: Vec<_> = std::iter::from_fn(|| queue.pop())
+        .map(|item| match item {
+            Item::Frame(frame) => String::from_utf8_lossy(&frame).into_owned(),
+            Item::Replayed(message) => message.id.seq().to_string(),
+            Item::Live(message) => panic!("{message:?} came after what was left out"),
+        })
+        .collect();
+    assert_eq!(items, ["101", "1", "2", "close"]);
+}
+
+#[test]
 fn an_outbox_that_overflows_while_history_is_read_keeps_the_handshakes_answer() {
     let (announcer, mut shard, key) = one_subscriber(OutboxLimits { messages: 4, bytes: 1 << 20 });
     shard.send(key, Bytes::from_static(b"101"));

@@ -152,6 +152,7 @@ impl Shard {
             Some(
                 CloseReason::Stopping
                 | CloseReason::SlowSubscriber
+                | CloseReason::MoreMissed
                 | CloseReason::WrongToken
                 | CloseReason::TokenOver { .. },
             )

@@ -254,6 +254,11 @@ impl WebSocket {
     }
 
     /// The form of its messages.
+    /// Whether a message has a form in its framing.
+    pub(crate) fn has_form(&self, envelope: &Envelope) -> bool {
+        !super::frame(self.framing, envelope, || self.addressee()).is_empty()
+    }
+
     pub(crate) const fn framing(&self) -> Framing {
         self.framing
     }
@@ -500,7 +505,9 @@ impl WebSocket {
     /// Begins the end from our side; the close frame to send, unless it has begun already.
     pub(crate) fn close(&mut self, reason: CloseReason, now_s: u64) -> Option<Bytes> {
         let (code, text) = match reason {
-            CloseReason::Stopping | CloseReason::SlowSubscriber => (1001, ""),
+            CloseReason::Stopping | CloseReason::SlowSubscriber | CloseReason::MoreMissed => {
+                (1001, "")
+            }
             CloseReason::TooManyConnections => (4029, quirks::EVICTION),
             CloseReason::WrongToken | CloseReason::TokenOver { has_revision: true } => {
                 (4010, quirks::HANDSHAKE_REFUSAL)
@@ -509,14 +516,14 @@ impl WebSocket {
             CloseReason::TokenOver { has_revision: false } => (1001, ""),
             CloseReason::HistoryUnreadable => (4011, "4011: Couldn't get last messages."),
         };
-        self.begin_close(code, text, now_s)
+        self.begin_close(code, text, now_s + reason.patience_s())
     }
 
-    fn begin_close(&mut self, code: u16, text: &str, now_s: u64) -> Option<Bytes> {
+    fn begin_close(&mut self, code: u16, text: &str, until_s: u64) -> Option<Bytes> {
         if self.closing != Closing::No {
             return None;
         }
-        self.closing = Closing::Ours { until_s: now_s + CLOSING_S };
+        self.closing = Closing::Ours { until_s };
         self.end = End::Server;
         Some(codec::close_frame(code, text))
     }
@@ -880,8 +887,8 @@ impl Shard {
     }
 
     fn close_with(&self, state: &mut State, key: SubscriberKey, code: u16, text: &str) {
-        let now_s = self.now_s();
-        let Some(frame) = websocket(state, key).and_then(|s| s.begin_close(code, text, now_s))
+        let until_s = self.now_s() + CLOSING_S;
+        let Some(frame) = websocket(state, key).and_then(|s| s.begin_close(code, text, until_s))
         else {
             return;
         };

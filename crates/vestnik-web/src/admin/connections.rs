@@ -128,7 +128,7 @@ impl Admin {
         if receivers.is_empty() {
             return Vec::new();
         }
-        let replay = match self.hub.engine().history(receivers, MessageId::ZERO) {
+        let replay = match self.hub.engine().history(receivers, MessageId::ZERO, usize::MAX) {
             Lookup::Ready(replay) => Ok(replay),
             Lookup::Disk(read) => match tokio::task::spawn_blocking(move || read.read()).await {
                 Ok(replay) => replay,

@@ -189,7 +189,7 @@ settings! {
     "Messages that may wait for a slow connection before it is closed; it returns and gets them from the history.",
     "design.md §2";
     "limits.outbox_bytes", Kind::Size(64 * KIB, GIB), "\"8MiB\"",
-    "Memory that may wait for a slow connection before it is closed: bodies of messages, each with the encoded form that is written.",
+    "Memory that may wait for a slow connection before it is closed: bodies of messages, each with the encoded form that is written. Who comes back to more is given as much and closed, to come back for the rest.",
     "queue-server.md Q-188: four messages of the largest size";
     "limits.inbox_messages", Kind::Count(1024, 1_048_576), "65536",
     "Messages that may wait for one shard before publishers are refused; they are slowed down long before.",

@@ -596,3 +596,74 @@ fn k_053_config_expire_for_everybody_keeps_its_place_among_the_events() {
         assert_eq!(commands, ["before", "config_expire", "after"]);
     }
 }
+
+#[test]
+fn who_missed_more_than_may_wait_for_one_gets_it_in_parts_whole_and_in_order() {
+    for engine in ["memory", "disk"] {
+        let settings = [format!("history.engine={engine}"), "limits.outbox_bytes=64KiB".to_owned()];
+        let server = TestServer::with(&settings.each_ref().map(String::as_str));
+        let me = Pair::new(1).private_signed();
+        let body = |number: usize| json!({"number": number, "rest": "x".repeat(10_000)});
+        (0..12).for_each(|number| store(&server, &me, body(number)));
+        let all: Vec<_> = (0..12).map(body).collect();
+
+        let (mut heard, mut position, mut parts) = (Vec::new(), START.to_owned(), 0);
+        while heard.len() < all.len() {
+            parts += 1;
+            assert!(parts <= all.len(), "each part is something");
+            let mut subscriber = Subscriber::open(server.address(), &since(&me, &position));
+            loop {
+                match subscriber.next() {
+                    tungstenite::Message::Text(text) => {
+                        let events = text_messages(&text);
+                        position.clone_from(&events.last().expect("an event").mid);
+                        heard.extend(bodies(&events));
+                    }
+                    tungstenite::Message::Close(Some(frame)) => {
+                        assert_eq!(u16::from(frame.code), 1001, "clients come back after it");
+                        break;
+                    }
+                    other => panic!("{other:?}"),
+                }
+                if heard.len() == all.len() {
+                    break;
+                }
+            }
+        }
+        assert_eq!(heard, all, "{engine}");
+        assert!(parts > 2, "it was not more than may wait");
+        let given = metric_of(server.address(), "vestnik_partial_replays_total");
+        assert_eq!(given, parts as u64 - 1);
+
+        let (mut polled, mut position) = (Vec::new(), START.to_owned());
+        while polled.len() < all.len() {
+            let events = replayed(&server, &me, &position);
+            position.clone_from(&events.last().expect("an event").mid);
+            polled.extend(bodies(&events));
+        }
+        assert_eq!(polled, all, "{engine}");
+    }
+}
+
+#[test]
+fn parts_of_a_history_that_have_no_form_for_a_subscriber_do_not_keep_it_from_the_rest() {
+    for engine in ["memory", "disk"] {
+        let settings = [format!("history.engine={engine}"), "limits.outbox_bytes=64KiB".to_owned()];
+        let server = TestServer::with(&settings.each_ref().map(String::as_str));
+        let me = Pair::new(1).private_signed();
+        // JSON-RPC connections get objects alone.
+        (0..12).for_each(|_| store(&server, &me, json!(["x".repeat(10_000)])));
+        store(&server, &me, json!({"number": 1}));
+        let query = format!("{}&jsonRpc=true", since(&me, START));
+        let mut subscriber = Subscriber::open(server.address(), &query);
+        let text = loop {
+            match subscriber.next() {
+                tungstenite::Message::Text(text) if text.as_str() == "ping" => {}
+                tungstenite::Message::Text(text) => break text,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(text.contains(r#"{"number":1}"#), "{text}");
+        assert_eq!(metric_of(server.address(), "vestnik_partial_replays_total"), 0);
+    }
+}

@@ -171,8 +171,14 @@ fn old_messages_are_read_from_files_and_newest_ones_from_memory() {
     let ids: Vec<MessageId> =
         (0..200).map(|n| bench.say(&[private(1)], &format!("{n:0100}"), 600)).collect();
     for restarted in [false, true] {
-        assert!(matches!(bench.engine.history(&[private(1)], ids[195]), Lookup::Ready(_)));
-        assert!(matches!(bench.engine.history(&[private(1)], ids[10]), Lookup::Disk(_)));
+        assert!(matches!(
+            bench.engine.history(&[private(1)], ids[195], usize::MAX),
+            Lookup::Ready(_)
+        ));
+        assert!(matches!(
+            bench.engine.history(&[private(1)], ids[10], usize::MAX),
+            Lookup::Disk(_)
+        ));
         let replay = bench.replay(&[private(1)], ids[99]);
         assert_eq!(replay.envelopes.iter().map(|e| e.id).collect::<Vec<_>>(), ids[100..]);
         if restarted {
@@ -524,7 +530,7 @@ fn open_with(bench: &Bench, bytes: &[u8]) -> (Vec<MessageId>, MessageId, Arc<Met
         Engine::disk(options.clone(), bench.limits, announcer, clock, metrics).unwrap()
     };
     let found = |engine: &Engine| -> Vec<MessageId> {
-        let replay = engine.history(&[private(1)], MessageId::ZERO).read().unwrap();
+        let replay = engine.history(&[private(1)], MessageId::ZERO, usize::MAX).read().unwrap();
         replay.envelopes.iter().map(|envelope| envelope.id).collect()
     };
     let engine = open();

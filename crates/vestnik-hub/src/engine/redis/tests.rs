@@ -585,7 +585,7 @@ fn an_engine_without_a_server_starts_refuses_in_time_and_can_be_closed() {
     let bench = Bench::redis_unconnected(limits(), options);
     assert!(!bench.engine.is_reachable());
     let ticket = bench.engine.submit(batch_of(draft(&[private(1)], "x", 60))).unwrap();
-    assert!(bench.engine.history(&[private(1)], MessageId::ZERO).read().is_err());
+    assert!(bench.engine.history(&[private(1)], MessageId::ZERO, usize::MAX).read().is_err());
     bench.engine.close();
     let late = bench.engine.submit(batch_of(draft(&[private(1)], "late", 60)));
     assert!(matches!(late, Err(EngineError::Closed)));
