@@ -140,8 +140,15 @@ impl Shared {
     }
 }
 
-/// What a connection of HTTP/2 begins with, by agreement (ALPN) or because its client knows.
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+/// What a connection of HTTP/2 begins with, by agreement (ALPN) or because its client knows (RFC 9113
+/// §3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Whether this may become the preface of HTTP/2, but is not all of it. The first part of the preface
+/// alone looks like the whole head of a request.
+pub(crate) fn is_half_preface(head: &[u8]) -> bool {
+    head.len() < HTTP2_PREFACE.len() && HTTP2_PREFACE.starts_with(head)
+}
 
 impl Shard {
     /// Serves all requests of a connection. `read`: what was read from it already. `seat`: its place
@@ -231,9 +238,9 @@ impl Shard {
                 shard.handle(&origin, request).await
             }
         });
-        let (connection, idle) = {
+        let (connection, idle, pause) = {
             let options = self.shared.options();
-            let idle = options.timing.keep_alive;
+            let (idle, pause) = (options.timing.keep_alive, options.timing.body);
             let head_max = u32::try_from(options.limits.request_head).unwrap_or(u32::MAX);
             let connection = hyper::server::conn::http2::Builder::new(OnShard(Rc::clone(self)))
                 .timer(TokioTimer::new())
@@ -244,7 +251,7 @@ impl Shard {
                 .keep_alive_interval(idle)
                 .keep_alive_timeout(PING_TIMEOUT)
                 .serve_connection(TokioIo::new(stream), service);
-            (connection, idle)
+            (connection, idle, pause)
         };
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
@@ -253,7 +260,15 @@ impl Shard {
             () = activity.over(idle) => {}
         }
         connection.as_mut().graceful_shutdown();
-        connection.await
+        // A peer that takes no answers, or none of the goodbye, keeps hyper waiting for ever.
+        let patience = async {
+            tokio::time::sleep(pause).await;
+            activity.over(pause).await;
+        };
+        tokio::select! {
+            served = connection => served,
+            () = patience => Ok(()),
+        }
     }
 
     async fn handle(

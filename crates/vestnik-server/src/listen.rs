@@ -182,7 +182,7 @@ impl Newcomer {
                 if self.refuse(head_max).is_err() {
                     return Reading::Lost;
                 }
-            } else if end.is_some() {
+            } else if end.is_some() && !http::is_half_preface(&self.head) {
                 return Reading::Complete;
             }
         }

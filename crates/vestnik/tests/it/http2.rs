@@ -1,5 +1,6 @@
 //! HTTP/2 for polls, publishing and statistics: over TLS by agreement, and to clients that know.
 
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -165,4 +166,95 @@ fn encrypted_connections_agree_on_http2() {
             assert_eq!(ask(&mut client, "POST", &target, &body).await.0, 200);
         }
     });
+}
+
+/// What may take a second each, instead of many.
+const SHORT: [&str; 3] = ["timing.head=1s", "timing.keep_alive=1s", "timing.body=1s"];
+
+#[test]
+fn half_a_preface_holds_no_connection() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let certificate = tls::certificate(folder.path(), "push", &["push.test"]);
+    let path = |kind: &str| folder.path().join(format!("push.{kind}")).display().to_string();
+    let certificates = format!("tls.certificates={}:{}", path("crt"), path("key"));
+    let key = format!("security.key={KEY}");
+    let encrypted = ["server.listen_tls=127.0.0.1:0", &certificates, &key];
+    let server = TestServer::with_folder(folder, &[&SHORT[..], &encrypted].concat());
+    // The first part alone looks like the whole head of a request.
+    for half in [&b"PRI * HTTP/2.0\r\n\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r"] {
+        let mut connection = raw::Connection::open(server.address());
+        connection.send(half);
+        assert!(connection.is_closed(), "plain");
+        let config = tls::client_of(&[&certificate], rustls::DEFAULT_VERSIONS, &["h2"]);
+        let mut connection =
+            tls::connect(&config, server.secure(), "push.test").expect("it accepts");
+        connection.write_all(half).expect("it reads");
+        let mut rest = Vec::new();
+        // Cut off without a goodbye is an error; a wait for ever would be one of another kind.
+        if let Err(error) = connection.read_to_end(&mut rest) {
+            assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof, "encrypted");
+        }
+        assert!(rest.is_empty());
+    }
+    // In pieces, but all of it: settings come back.
+    let mut connection = raw::Connection::open(server.address());
+    for piece in [&b"PRI * HTTP/2.0\r\n\r\n"[..], b"SM\r\n\r", b"\n\0\0\0\x04\0\0\0\0\0"] {
+        connection.send(piece);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let mut head = [0; 9];
+    connection.stream().read_exact(&mut head).expect("a frame");
+    assert_eq!(head[3], 0x04, "settings");
+}
+
+#[test]
+fn a_peer_that_takes_no_answers_holds_no_connection() {
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const GOAWAY: u8 = 7;
+    const ACKNOWLEDGED: u8 = 1;
+    let frame = |kind: u8, flags: u8, stream: u8, content: &[u8]| {
+        let length = u8::try_from(content.len()).expect("a short one");
+        [&[0, 0, length, kind, flags, 0, 0, 0, stream][..], content].concat()
+    };
+    let server = TestServer::with(&SHORT);
+    let mut connection = raw::Connection::open(server.address());
+    connection.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    // No answer may have a body (RFC 9113 §6.5.2: SETTINGS_INITIAL_WINDOW_SIZE is 0).
+    connection.send(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]));
+    // `GET /healthz`, with a name of the host (RFC 7541 §6).
+    let request = [&b"\x82\x86\x04\x08/healthz\x01\x04test"[..]].concat();
+    for number in 0..20 {
+        connection.send(frame(1, 0x05, number * 2 + 1, &request));
+    }
+    let (mut answers, mut goodbyes) = (0, 0);
+    let stream = connection.stream();
+    loop {
+        let mut head = [0; 9];
+        if let Err(error) = stream.read_exact(&mut head) {
+            let is_timeout = matches!(
+                error.kind(),
+                std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+            );
+            assert!(!is_timeout, "it is held");
+            break;
+        }
+        let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+        let mut content = vec![0; length];
+        stream.read_exact(&mut content).expect("a whole frame");
+        match head[3] {
+            1 => answers += 1,
+            GOAWAY => goodbyes += 1,
+            // It may have gone meanwhile.
+            SETTINGS if head[4] != ACKNOWLEDGED => {
+                let _ = stream.write_all(&frame(SETTINGS, ACKNOWLEDGED, 0, &[]));
+            }
+            PING if head[4] != ACKNOWLEDGED => {
+                let _ = stream.write_all(&frame(PING, ACKNOWLEDGED, 0, &content));
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(answers, 20);
+    assert!(goodbyes >= 1, "it was told");
 }
