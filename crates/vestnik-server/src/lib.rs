@@ -16,6 +16,7 @@ mod options;
 mod proxy;
 mod publish;
 mod rate;
+mod readable;
 mod respond;
 mod route;
 mod rpc;

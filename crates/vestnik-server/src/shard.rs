@@ -24,6 +24,7 @@ use vestnik_hub::{Shard as Subscribers, ShardNumber, SubscriberKey};
 
 use crate::drain::Drain;
 use crate::listen::Accepting;
+use crate::readable::Readable;
 use crate::shared::{Command, Shared};
 use crate::subscribe::Subscription;
 use crate::transport::between_polls::{Adopter, Place};
@@ -41,7 +42,7 @@ pub(crate) struct State {
     /// Bytes about to be written to some socket.
     pub(crate) write_buffer: Vec<u8>,
     /// WebSocket connections that may have more to read.
-    pub(crate) readable: Vec<SubscriberKey>,
+    pub(crate) readable: Readable,
     /// Polls on other shards that asked for what gathered here and have no answer yet.
     pub(crate) adopters: Vec<(Place, Adopter)>,
     /// Questions of WebSocket connections that wait for other nodes, in their order; there while a task asks
@@ -62,7 +63,7 @@ pub(crate) struct Shard {
 
 /// Subscribers written to before the thread looks at anything else.
 const SLICE: usize = 512;
-/// Writing stops after this time too: nothing else waits longer than 10 ms (design.md §2).
+/// Writing stops after this time too, and reading: nothing else waits longer than 10 ms (design.md §2).
 const SLICE_TIME: Duration = Duration::from_millis(5);
 /// Times of last seen are saved this often.
 const SAVE_S: u64 = 60;
@@ -89,7 +90,7 @@ impl Shard {
             wheel: Wheel::new(0),
             read_buffer: vec![0; READ_BUFFER].into(),
             write_buffer: Vec::with_capacity(READ_BUFFER),
-            readable: Vec::new(),
+            readable: Readable::new(),
             adopters: Vec::new(),
             questions: HashMap::new(),
         };
@@ -300,19 +301,15 @@ impl Shard {
         }
     }
 
-    /// Reads from WebSocket connections that have something.
+    /// Reads from WebSocket connections that have something, as long as others can wait.
     fn serve_readable(self: &Rc<Self>) {
-        let mut readable = std::mem::take(&mut self.state.borrow_mut().readable);
-        // Who floods us is on the list twice, by what is left and by a new event; but it gets one turn
-        // like everybody else.
-        readable.sort_unstable_by_key(|key| key.serial());
-        readable.dedup();
-        for key in readable.drain(..) {
-            self.read_websocket(key);
-        }
-        let mut state = self.state.borrow_mut();
-        if state.readable.is_empty() {
-            state.readable = readable;
+        let until = Instant::now() + SLICE_TIME;
+        let mut slice = self.state.borrow().readable.slice();
+        loop {
+            let is_late = || Instant::now() >= until;
+            let next = self.state.borrow_mut().readable.next(&mut slice, is_late);
+            let Some(key) = next else { return };
+            self.read_websocket(key, until);
         }
     }
 

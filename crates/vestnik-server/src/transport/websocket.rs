@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::{self, Read as _, Write as _};
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
 use http::Method;
@@ -34,7 +34,9 @@ const QUESTIONS_MAX: usize = 64;
 /// One write takes at most about this many bytes, and one protobuf batch (README D9).
 const WRITE_MAX: usize = 64 * 1024;
 /// Reads from one connection before others get their turn.
-const READS: usize = 16;
+const READS: usize = 4;
+/// Compressed bytes of one read: they may be a thousand times as many.
+const DEFLATED_READ: usize = 8 * 1024;
 /// Writes to one connection before others get their turn.
 const WRITES: usize = 16;
 
@@ -599,11 +601,11 @@ fn live(item: &Item) -> u64 {
 }
 
 impl Shard {
-    /// Reads what has arrived at a WebSocket connection and acts on it.
-    pub(crate) fn read_websocket(self: &Rc<Self>, key: SubscriberKey) {
+    /// Reads what has arrived at a WebSocket connection and acts on it, until `until`.
+    pub(crate) fn read_websocket(self: &Rc<Self>, key: SubscriberKey, until: Instant) {
         let state = &mut *self.state.borrow_mut();
         let mut buffer = std::mem::take(&mut state.read_buffer);
-        let ended = self.read_into(state, key, &mut buffer);
+        let ended = self.read_into(state, key, &mut buffer, until);
         state.read_buffer = buffer;
         if ended == Ended::Yes {
             self.remove(state, key);
@@ -615,10 +617,18 @@ impl Shard {
         state: &mut State,
         key: SubscriberKey,
         buffer: &mut [u8],
+        until: Instant,
     ) -> Ended {
-        for _ in 0..READS {
+        for count in 0..READS {
+            if count > 0 && Instant::now() >= until {
+                break;
+            }
             let Some(socket) = websocket(state, key) else { return Ended::No };
-            let read = match socket.stream.read(buffer) {
+            let length = match socket.compression {
+                Compression::Off => buffer.len(),
+                Compression::Deflate => DEFLATED_READ.min(buffer.len()),
+            };
+            let read = match socket.stream.read(&mut buffer[..length]) {
                 Ok(0) => return Ended::Yes,
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ended::No,
