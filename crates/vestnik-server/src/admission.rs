@@ -5,12 +5,14 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::rate::network;
+
 /// Counts connections against their limits.
 pub(crate) struct Admission {
     total_max: AtomicUsize,
-    /// `None`: addresses are not counted, and cannot be from now on.
-    address_max: Option<AtomicUsize>,
+    address_max: AtomicUsize,
     total: AtomicUsize,
+    /// Counted always, since a limit may be set at any time; of IPv6 by networks, as rates are.
     by_address: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -19,19 +21,16 @@ impl Admission {
     pub(crate) fn new(total_max: usize, address_max: usize) -> Self {
         Self {
             total_max: AtomicUsize::new(total_max),
-            address_max: (address_max < total_max).then(|| AtomicUsize::new(address_max)),
+            address_max: AtomicUsize::new(address_max),
             total: AtomicUsize::new(0),
             by_address: Mutex::default(),
         }
     }
 
-    /// Changes the limits. Who is there already stays; without a limit of addresses at the start there
-    /// is none later.
+    /// Changes the limits. Who is there already stays.
     pub(crate) fn set_limits(&self, total_max: usize, address_max: usize) {
         self.total_max.store(total_max, Ordering::Relaxed);
-        if let Some(limit) = &self.address_max {
-            limit.store(address_max, Ordering::Relaxed);
-        }
+        self.address_max.store(address_max, Ordering::Relaxed);
     }
 
     /// Counts a connection in for as long as the seat is held; `None` when there are too many.
@@ -45,10 +44,12 @@ impl Admission {
             self.total.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
-        let Some(address_max) = &self.address_max else { return true };
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = by_address.entry(address).or_insert(0);
-        if *count >= address_max.load(Ordering::Relaxed) {
+        let count = by_address.entry(network(address)).or_insert(0);
+        if *count >= self.address_max.load(Ordering::Relaxed) {
+            if *count == 0 {
+                by_address.remove(&network(address));
+            }
             self.total.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
@@ -59,10 +60,8 @@ impl Admission {
     /// Counts a connection out that was counted in.
     pub(crate) fn leave(&self, address: IpAddr) {
         self.total.fetch_sub(1, Ordering::Relaxed);
-        if self.address_max.is_none() {
-            return;
-        }
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let address = network(address);
         if let Some(count) = by_address.get_mut(&address) {
             *count -= 1;
             if *count == 0 {
@@ -115,6 +114,34 @@ mod tests {
         assert!(!admission.enter(a), "b is still there");
         admission.leave(b);
         assert!(admission.enter(a));
+    }
+
+    #[test]
+    fn a_limit_that_is_set_later_counts_who_was_there_before() {
+        let admission = Admission::new(3, 3);
+        let [a, b] = ["10.0.0.1", "10.0.0.2"].map(|text| text.parse().unwrap());
+        assert!(admission.enter(a));
+        admission.set_limits(3, 1);
+        assert!(!admission.enter(a) && admission.enter(b));
+        admission.leave(a);
+        assert!(admission.enter(a));
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        let admission = Arc::new(Admission::new(9, 2));
+        let [a, b, c, other] = ["2001:db8::1", "2001:db8::2", "2001:db8::3:4", "2001:db8:0:1::1"]
+            .map(|text| text.parse().unwrap());
+        assert!(admission.enter(a) && !admission.by_address.lock().unwrap().contains_key(&a));
+        let seat = admission.seat(b);
+        assert!(seat.is_some() && !admission.enter(c) && admission.seat(c).is_none());
+        assert!(admission.enter(other), "another network");
+        drop(seat);
+        assert!(admission.enter(c));
+        for address in [a, c, other] {
+            admission.leave(address);
+        }
+        assert!(admission.by_address.lock().unwrap().is_empty());
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Rates {
 }
 
 /// What counts as one address: of IPv6 the network of 64 bits, all of which one client may use.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => {

@@ -140,16 +140,18 @@ impl Server {
     }
 
     /// Puts other options in force, for what begins from now on; no connection is closed. Listeners
-    /// keep their places, names, addresses and routes: only their certificates change, and those
-    /// only where there were some. Connections per address are counted only if they were at the
-    /// start.
+    /// keep their places, names, addresses and routes: only their certificates change, to those of the
+    /// listener that has the same address now, and only where there were some. One whose address is
+    /// not there any more keeps its certificates.
     pub fn reload(&self, mut options: Options) {
         let before = self.shared.options();
-        let after = std::mem::take(&mut options.listeners).into_iter();
-        let mut after = after.map(|listener| listener.tls).collect::<Vec<_>>().into_iter();
+        let mut after = std::mem::take(&mut options.listeners);
         options.listeners = before.listeners.clone();
         for listener in &mut options.listeners {
-            let tls = after.next().flatten();
+            // Several may ask for any free port of the same address: those are told apart by their order.
+            let same = after.iter().position(|it| it.address == listener.address);
+            let Some(same) = same else { continue };
+            let tls = after.remove(same).tls;
             if listener.tls.is_some() && tls.is_some() {
                 listener.tls = tls;
             }

@@ -569,10 +569,6 @@ impl Config {
         if !are_same && !paths.iter().any(|path| path.starts_with("server.")) {
             paths.push("servers");
         }
-        let counts = |it: &Self| it.limits.connections_per_address < it.limits.connections;
-        if counts(self) && !counts(before) {
-            paths.push("limits.connections_per_address");
-        }
         paths
     }
 

@@ -171,7 +171,7 @@ settings! {
     "Subscribers of the whole process, and as many other connections of strangers; one more is closed. Connections of `trusted.allow` and of proxies are not counted among the latter. The system's limit of open files must be higher.",
     "about 300 MB of memory at 1.5 KB for each (design.md §2)";
     "limits.connections_per_address", Kind::Count(0, 10_000_000), "0",
-    "Connections from one address; 0: no limit but `limits.connections`. Leave it at 0 behind a proxy that is not in `trusted.proxies`, because all connections then come from one address.",
+    "Connections from one address (of IPv6 from one network of 64 bits); 0: no limit but `limits.connections`. Leave it at 0 behind a proxy that is not in `trusted.proxies`, because all connections then come from one address.",
     "offices share an address; README D12";
     "limits.subscriptions_per_second", Kind::Count(0, 1_000_000), "0",
     "Connections and polls a second from one address (of IPv6 from one network of 64 bits); ten seconds' worth may come at once. One more gets 4029 or 429 after 3 s, as with too many connections. 0: no limit. Networks of `trusted.allow` are not limited. An office, or a mobile operator, is one address: after a restart all of its tabs come back at once.",

@@ -837,7 +837,7 @@ fn a_changed_configuration_says_what_counts_at_once_and_what_later() {
     .load();
     let live = ["trusted.allow", "limits.connections_per_address", "log.level"];
     assert_eq!(after.changed_live(&before), live);
-    assert_eq!(after.needs_restart(&before), ["server.shards", "limits.connections_per_address"]);
+    assert_eq!(after.needs_restart(&before), ["server.shards"]);
     assert!(before.needs_restart(&before).is_empty());
     let (imported, _) = json("").load();
     let moved = json_text("127.0.0.2", "");

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 
 use crate::raw;
-use crate::server::{TestServer, launch, wait_for};
+use crate::server::{TestServer, launch, launch_all, wait_for};
 use crate::sign::{KEY, Pair};
 use crate::tls;
 use crate::traffic::until;
@@ -168,6 +168,71 @@ fn a_renewed_certificate_is_shown_to_whoever_comes_next() {
     assert!(tls::get(&mut kept, "/healthz").ends_with("ok\n"));
     assert_eq!(raw::publish(server.address(), &pair.private.to_string(), 0, "news").status, 200);
     assert_eq!(tls::next_text(&mut subscriber), "news", "who was there stays");
+}
+
+#[test]
+fn listeners_that_change_places_keep_their_certificates() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [one, two] =
+        ["one", "two"].map(|name| tls::certificate(folder.path(), name, &["push.test"]));
+    let listener = |name: &str, host: &str| {
+        let path = |kind: &str| folder.path().join(format!("{name}.{kind}"));
+        serde_json::json!({
+            "name": name, "hostname": host, "port": 0,
+            "ssl": { "cert": path("crt"), "key": path("key") },
+            "routes": { "sub": "/bitrix/subws/", "pub": "/bitrix/pub/" },
+        })
+    };
+    let file = folder.path().join("push-server.json");
+    let write = |servers: &[serde_json::Value], storage: serde_json::Value| {
+        let text = serde_json::json!({
+            "servers": servers, "security": { "key": KEY }, "storage": storage,
+        });
+        std::fs::write(&file, text.to_string()).expect("a folder");
+    };
+    let (first, second) = (listener("one", "127.0.0.1"), listener("two", "127.0.0.2"));
+    let memory = serde_json::json!({ "type": "memory" });
+    write(&[first.clone(), second.clone()], memory.clone());
+    let place = folder.path().join("notify");
+    let inbox = UnixDatagram::bind(&place).expect("a socket");
+    inbox.set_read_timeout(Some(raw::WAIT)).expect("a socket");
+    let until_ready = || {
+        let mut buffer = [0; 1024];
+        while inbox.recv(&mut buffer).expect("a state") != "READY=1\n".len() {}
+    };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
+    command.args(["serve", "--set", "server.watch=0s", "--set", "module.enabled=false"]);
+    command.arg("--config").arg(&file).arg("--data-dir").arg(folder.path().join("data"));
+    command.env("NOTIFY_SOCKET", &place);
+    let (mut child, addresses, _log) = launch_all(command);
+    until_ready();
+    let at = |host: &str| {
+        let address = addresses.iter().find(|(_, address)| address.ip().to_string() == host);
+        address.expect("it listens there").1
+    };
+    let shows = |host: &str, certificate| {
+        tls::connect(&tls::client(&[certificate]), at(host), "push.test").is_ok()
+    };
+    let are_right = || {
+        shows("127.0.0.1", &one)
+            && shows("127.0.0.2", &two)
+            && !shows("127.0.0.1", &two)
+            && !shows("127.0.0.2", &one)
+    };
+    assert!(are_right());
+    let hang_up = || {
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args(["-s", "HUP", &pid]).status().expect("kill").success());
+        until_ready();
+    };
+    write(&[second.clone(), first.clone()], memory.clone());
+    hang_up();
+    assert!(are_right(), "in another order");
+    write(&[second], memory);
+    hang_up();
+    assert!(are_right(), "one is not there any more");
+    child.kill().expect("it runs");
+    wait_for(&mut child);
 }
 
 #[test]
