@@ -47,7 +47,7 @@ metrics! {
     RateLimitedPublishes = "vestnik_rate_limited_publishes_total", Counter, "Publishes refused because their address made too many.";
     MemoryResident = "vestnik_memory_resident_bytes", Gauge, "Memory of the process.";
     MemoryFull = "vestnik_memory_full", Gauge, "1 while memory is over its limit and nothing new is taken.";
-    MemoryRefused = "vestnik_refused_for_memory_total", Counter, "Subscriptions and publishes refused because memory was over its limit.";
+    MemoryRefused = "vestnik_refused_for_memory_total", Counter, "Subscriptions, publishes and request bodies refused because memory was over its limit, or because strangers sent too much at a time.";
     TrustRefused = "vestnik_refused_untrusted_total", Counter, "Requests to trusted routes from addresses outside the list.";
     SocketWrites = "vestnik_socket_writes_total", Counter, "Write calls for deliveries to WebSocket connections.";
     HistoryMessages = "vestnik_history_messages", Gauge, "Messages kept in the history now.";

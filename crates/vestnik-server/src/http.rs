@@ -21,12 +21,14 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use vestnik_core::metric::Metric;
 use vestnik_proto::protobuf::RequestError;
+use vestnik_proto::query::Query;
 use vestnik_proto::quirks;
 use vestnik_proto::websocket::deflate;
 
 use self::stream::{Stream, Watch};
 
 use crate::admission::Seat;
+use crate::bodies::Share;
 use crate::listen::{Caller, Handshake};
 use crate::publish::TextPublish;
 use crate::respond::{self, Answer};
@@ -53,9 +55,18 @@ enum NoAnswer {
     Gone,
 }
 
+/// A body in memory, and what it takes of the budget of strangers: held until the request is answered.
+#[derive(Debug)]
+pub(crate) struct Body {
+    pub(crate) bytes: Bytes,
+    pub(crate) share: Option<Share>,
+}
+
 /// Why a body was not taken.
 pub(crate) enum BodyError {
     TooLarge,
+    /// Memory is full, or strangers send too much at a time.
+    NoRoom,
     /// It ended before its announced length, or is wrongly chunked.
     Cut(hyper::Error),
     Silent,
@@ -359,7 +370,8 @@ impl Shard {
                 // A body says nothing, but the next request of the connection comes behind it. Anybody
                 // may send one, so it must not cost much.
                 const BODY_MAX: usize = 8 * 1024;
-                if let Err(error) = self.body(request, BODY_MAX).await {
+                let share = self.shared.body_share(client);
+                if let Err(error) = self.body(request, BODY_MAX, share).await {
                     return error.answer();
                 }
                 tokio::select! {
@@ -369,41 +381,9 @@ impl Shard {
             }
             (Route::Subscribe, &Method::OPTIONS) => Ok(respond::preflight()),
             (Route::ClientPublish, &Method::POST) => {
-                // Without a pair there is nothing to say but `pong` and `mack:…`.
-                const WORDS_MAX: usize = 8 * 1024;
-                // Before memory is spent on what a stranger sends.
-                if !self.shared.may_publish(client) {
-                    return Ok(self.refuse(request, respond::too_fast()).await);
-                }
-                let Some(author) = self.shared.client_author(raw_query) else {
-                    let answer = self.refusal(&RequestError::PublicChannelRequired);
-                    return Ok(self.refuse(request, answer).await);
-                };
-                let max_payload = self.shared.options().limits.max_payload;
-                let limit = author.map_or(WORDS_MAX.min(max_payload), |_| max_payload);
-                let body = match self.body(request, limit).await {
-                    Ok(body) => body,
-                    Err(error) => return error.answer(),
-                };
-                if is_text(&body) {
-                    return Ok(self.publish_text_of_client(raw_query, author, body).await);
-                }
-                match author {
-                    Some(author) => Ok(self.publish_client(author, &body).await),
-                    None => Ok(self.refusal(&RequestError::PublicChannelRequired)),
-                }
+                self.client_publish(client, raw_query, request).await
             }
-            (Route::Api, &Method::POST) => {
-                if !self.shared.may_publish(client) {
-                    return Ok(self.refuse(request, rpc::api_unavailable()).await);
-                }
-                let limit = self.shared.options().limits.max_trusted_payload;
-                match self.body(request, limit).await {
-                    Ok(body) => Ok(self.api(raw_query, body).await),
-                    Err(BodyError::TooLarge) => Ok(rpc::api_too_large()),
-                    Err(error) => error.answer(),
-                }
-            }
+            (Route::Api, &Method::POST) => self.site_request(client, raw_query, request).await,
             (Route::Module, _) => self.module(origin, client, request).await,
             (Route::Api, _) => Ok(self.refuse(request, rpc::api_not_found()).await),
             (Route::Health, &Method::GET) => Ok(self.health()),
@@ -429,6 +409,68 @@ impl Shard {
                 | Route::Metrics,
                 _,
             ) => Ok(self.refuse(request, respond::not_found()).await),
+        }
+    }
+
+    /// `POST rest`.
+    async fn client_publish(
+        self: &Rc<Self>,
+        client: IpAddr,
+        raw_query: &str,
+        request: Request<Incoming>,
+    ) -> Result<Answer, NoAnswer> {
+        // Without a pair there is nothing to say but `pong` and `mack:…`.
+        const WORDS_MAX: usize = 8 * 1024;
+        // Before memory is spent on what a stranger sends.
+        if !self.shared.may_publish(client) {
+            return Ok(self.refuse(request, respond::too_fast()).await);
+        }
+        let Some(author) = self.shared.client_author(raw_query) else {
+            let answer = self.refusal(&RequestError::PublicChannelRequired);
+            return Ok(self.refuse(request, answer).await);
+        };
+        let max_payload = self.shared.options().limits.max_payload;
+        let limit = author.map_or(WORDS_MAX.min(max_payload), |_| max_payload);
+        let share = self.shared.body_share(client);
+        let Body { bytes, share: _share } = match self.body(request, limit, share).await {
+            Ok(body) => body,
+            Err(error) => return error.answer(),
+        };
+        if is_text(&bytes) {
+            return Ok(self.publish_text_of_client(raw_query, author, bytes).await);
+        }
+        match author {
+            Some(author) => Ok(self.publish_client(author, &bytes).await),
+            None => Ok(self.refusal(&RequestError::PublicChannelRequired)),
+        }
+    }
+
+    /// `POST api`: what cannot be served is refused before its body is read, which may be large and of
+    /// anybody.
+    async fn site_request(
+        self: &Rc<Self>,
+        client: IpAddr,
+        raw_query: &str,
+        request: Request<Incoming>,
+    ) -> Result<Answer, NoAnswer> {
+        if !self.shared.may_publish(client) {
+            return Ok(self.refuse(request, rpc::api_unavailable()).await);
+        }
+        if Query::parse(raw_query).signature().is_none() {
+            // Whatever the body says, it is not signed.
+            let answer = self.api(raw_query, Bytes::new()).await;
+            return Ok(self.refuse(request, answer).await);
+        }
+        let share = self.shared.body_share(client);
+        if share.is_some() && self.shared.refuses_for_memory() {
+            return Ok(self.refuse(request, rpc::api_unavailable()).await);
+        }
+        let limit = self.shared.options().limits.max_trusted_payload;
+        match self.body(request, limit, share).await {
+            Ok(Body { bytes, share: _share }) => Ok(self.api(raw_query, bytes).await),
+            Err(BodyError::TooLarge) => Ok(rpc::api_too_large()),
+            Err(BodyError::NoRoom) => Ok(respond::closing(rpc::api_unavailable())),
+            Err(error) => error.answer(),
         }
     }
 
@@ -465,7 +507,7 @@ impl Shard {
         if request.method() == Method::GET {
             // PHP sends the ids once more as a body: read it, so that the next request of the
             // connection is found behind it.
-            if let Err(error) = self.body(request, max_payload).await {
+            if let Err(error) = self.body(request, max_payload, None).await {
                 return error.answer();
             }
             return Ok(match route {
@@ -480,14 +522,14 @@ impl Shard {
                 | Route::Challenge => self.presence(raw_query).await,
             });
         }
-        let is_binary = vestnik_proto::query::Query::parse(raw_query).binary_mode();
+        let is_binary = Query::parse(raw_query).binary_mode();
         let limit = if is_binary { max_trusted_payload } else { max_payload };
         let expiry = request
             .headers()
             .get(MESSAGE_EXPIRY)
             .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        let body = match self.body(request, limit).await {
-            Ok(body) => body,
+        let body = match self.body(request, limit, None).await {
+            Ok(body) => body.bytes,
             Err(error) => return error.answer(),
         };
         if is_binary {
@@ -601,10 +643,16 @@ impl Shard {
         answer
     }
 
-    /// Reads a request body of at most `limit` bytes, with a pause of at most the body timeout.
-    async fn body(&self, request: Request<Incoming>, limit: usize) -> Result<Bytes, BodyError> {
+    /// Reads a request body of at most `limit` bytes, with a pause of at most the body timeout. What it
+    /// takes is added to `share`, unless it is of somebody trusted.
+    async fn body(
+        &self,
+        request: Request<Incoming>,
+        limit: usize,
+        share: Option<Share>,
+    ) -> Result<Body, BodyError> {
         let (head, body) = request.into_parts();
-        self.body_behind(&head.headers, body, limit).await
+        self.body_behind(&head.headers, body, limit, share).await
     }
 
     /// Reads the body behind `headers`, as [`Shard::body`].
@@ -613,22 +661,59 @@ impl Shard {
         headers: &HeaderMap,
         mut body: Incoming,
         limit: usize,
-    ) -> Result<Bytes, BodyError> {
-        /// A body that never pauses for long, but never ends either, gets this many pauses.
-        const PAUSES: u32 = 15;
+        mut share: Option<Share>,
+    ) -> Result<Body, BodyError> {
         let announced = headers
             .get(CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        let waits = waits_for_consent(headers);
-        if announced.is_some_and(|length| length > limit as u64) {
-            if !waits {
+        let announced = announced.unwrap_or(0);
+        let refused = if announced > limit as u64 {
+            Some(BodyError::TooLarge)
+        } else {
+            let announced = usize::try_from(announced).unwrap_or(usize::MAX);
+            self.has_no_memory_for(announced).then_some(BodyError::NoRoom)
+        };
+        if let Some(error) = refused {
+            if !waits_for_consent(headers) {
                 self.discard(&mut body).await;
             }
-            return Err(BodyError::TooLarge);
+            return Err(error);
         }
+        match self.gather(&mut body, limit, share.as_mut()).await {
+            Ok(bytes) => Ok(Body { bytes, share }),
+            Err(error) => {
+                drop(share);
+                if matches!(error, BodyError::TooLarge | BodyError::NoRoom) {
+                    self.discard(&mut body).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether memory is full and a body of `bytes` would make it worse; counted. Small ones are always
+    /// read: whoever takes the request knows what can still be done, and administrators may look what is
+    /// the matter.
+    fn has_no_memory_for(&self, bytes: usize) -> bool {
+        const SMALL: usize = 8 * 1024;
+        bytes > SMALL && self.shared.refuses_for_memory()
+    }
+
+    /// All of a body, unless it is too large or there is no room for it any more.
+    async fn gather(
+        &self,
+        body: &mut Incoming,
+        limit: usize,
+        mut share: Option<&mut Share>,
+    ) -> Result<Bytes, BodyError> {
+        /// A body that never pauses for long, but never ends either, gets this many pauses.
+        const PAUSES: u32 = 15;
         let mut first = Bytes::new();
         let mut gathered = BytesMut::new();
-        let pause = self.shared.options().timing.body;
+        let (pause, budget) = {
+            let options = self.shared.options();
+            (options.timing.body, options.limits.strangers_bodies())
+        };
         let until = Instant::now() + pause.saturating_mul(PAUSES);
         while !body.is_end_stream() {
             let silent_at = until.min(Instant::now() + pause);
@@ -637,9 +722,18 @@ impl Shard {
                 .map_err(|_| BodyError::Silent)?;
             let Some(frame) = frame else { break };
             let Ok(data) = frame.map_err(BodyError::Cut)?.into_data() else { continue };
-            if first.len() + gathered.len() + data.len() > limit {
-                self.discard(&mut body).await;
+            let length = first.len() + gathered.len() + data.len();
+            if length > limit {
                 return Err(BodyError::TooLarge);
+            }
+            if self.has_no_memory_for(length) {
+                return Err(BodyError::NoRoom);
+            }
+            if let Some(share) = share.as_deref_mut()
+                && !share.grow(data.len(), budget)
+            {
+                self.shared.metrics().increment(Metric::MemoryRefused);
+                return Err(BodyError::NoRoom);
             }
             // Nearly every body comes in one piece, which is then not copied.
             if first.is_empty() && gathered.is_empty() {
@@ -668,7 +762,7 @@ impl Shard {
 
     /// Reads on for a moment what nobody wants: a caller that is still writing would otherwise see a
     /// reset connection instead of the answer.
-    async fn discard(&self, body: &mut Incoming) {
+    pub(crate) async fn discard(&self, body: &mut Incoming) {
         const BYTES_MAX: usize = 64 * 1024 * 1024;
         const MOMENT: Duration = Duration::from_secs(5);
         let read_on = async {
@@ -695,7 +789,7 @@ fn is_text(body: &[u8]) -> bool {
 
 /// Whether the caller sends its body only when it is told to go on. Reading the body tells
 /// it; an answer without reading spares it the body.
-fn waits_for_consent(headers: &HeaderMap) -> bool {
+pub(crate) fn waits_for_consent(headers: &HeaderMap) -> bool {
     headers
         .get(EXPECT)
         .is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"))
@@ -705,6 +799,7 @@ impl BodyError {
     fn answer(self) -> Result<Answer, NoAnswer> {
         match self {
             Self::TooLarge => Ok(respond::too_large()),
+            Self::NoRoom => Ok(respond::closing(respond::unavailable())),
             Self::Cut(error) => {
                 tracing::debug!(%error, "request body cut");
                 Ok(respond::malformed())

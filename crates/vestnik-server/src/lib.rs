@@ -4,6 +4,8 @@
 //! the hub; a connection lives and dies on one shard.
 
 mod admission;
+mod allocator;
+mod bodies;
 mod drain;
 mod handle;
 mod http;

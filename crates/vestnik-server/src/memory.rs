@@ -1,10 +1,11 @@
 //! The limit of the process' memory: above it nothing new is taken, instead of the system ending all.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vestnik_core::metric::Metric;
 
+use crate::allocator;
 use crate::shard::Shard;
 use crate::shared::Shared;
 
@@ -24,8 +25,17 @@ impl Shard {
         /// Some hundred megabytes may arrive in a second.
         const OFTEN: Duration = Duration::from_millis(100);
         const SELDOM: Duration = Duration::from_secs(5);
+        /// Looking through all memory is work.
+        const GIVE_BACK: Duration = Duration::from_secs(1);
+        let mut given_back = None::<Instant>;
         loop {
             self.shared.look_at_memory();
+            let is_due = given_back.is_none_or(|at| at.elapsed() >= GIVE_BACK);
+            if self.shared.hub.is_full() && is_due {
+                given_back = Some(Instant::now());
+                // Beside this thread, which serves connections meanwhile. It fails only when the process ends.
+                let _ = tokio::task::spawn_blocking(allocator::give_back).await;
+            }
             let is_limited = self.shared.options().limits.memory > 0;
             let pause = if is_limited { OFTEN } else { SELDOM };
             tokio::select! {

@@ -63,6 +63,16 @@ pub struct Limits {
     pub outbox: OutboxLimits,
 }
 
+impl Limits {
+    /// Bytes of the bodies of everybody who is not trusted, at a time: a quarter of the memory, or a fixed
+    /// amount where that has no limit; but always enough for one body.
+    pub(crate) fn strangers_bodies(&self) -> usize {
+        const WITHOUT_LIMIT: u64 = 256 * 1024 * 1024;
+        let budget = if self.memory > 0 { self.memory / 4 } else { WITHOUT_LIMIT };
+        usize::try_from(budget).unwrap_or(usize::MAX).max(self.max_trusted_payload)
+    }
+}
+
 /// How long things take.
 #[derive(Clone, Debug)]
 pub struct Timing {

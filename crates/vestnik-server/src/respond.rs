@@ -84,7 +84,8 @@ pub(crate) fn head_too_large(status: StatusCode) -> Answer {
     closing(answer(status, TEXT, Bytes::new()))
 }
 
-fn closing(mut answer: Answer) -> Answer {
+/// An answer after which the connection ends.
+pub(crate) fn closing(mut answer: Answer) -> Answer {
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     answer
 }

@@ -75,6 +75,7 @@ impl Server {
             accepted: Arc::new(Admission::new(limits.connections, limits.connections_per_address)),
             options: ArcSwap::from_pointee(options),
             admission,
+            bodies: Arc::default(),
             subscribe_rates: Rates::new(),
             publish_rates: Rates::new(),
             hub,

@@ -17,6 +17,7 @@ use vestnik_core::tenant::Tenant;
 use vestnik_hub::{Hub, SubscriberKey};
 
 use crate::admission::Admission;
+use crate::bodies::{Bodies, Share};
 use crate::observe::{ConnectionInfo, Survey, Wanted};
 use crate::options::Options;
 use crate::rate::Rates;
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     /// Connections of strangers that are no WebSockets: those of requests, and who has not said what it
     /// is.
     pub(crate) accepted: Arc<Admission>,
+    /// What the bodies of strangers take.
+    pub(crate) bodies: Arc<Bodies>,
     /// Subscriptions of each address.
     pub(crate) subscribe_rates: Rates,
     /// Publishes of each address.
@@ -138,7 +141,12 @@ impl Shared {
         may
     }
 
-    /// Whether there is no memory for another subscriber; counted.
+    /// The share of a body that `client` sends; `None`: it is trusted, and counts against no budget.
+    pub(crate) fn body_share(&self, client: IpAddr) -> Option<Share> {
+        (!self.options().trust.allows(client)).then(|| self.bodies.share())
+    }
+
+    /// Whether there is no memory for another subscriber, or for a large body; counted.
     pub(crate) fn refuses_for_memory(&self) -> bool {
         let is_full = self.hub.is_full();
         if is_full {

@@ -12,13 +12,13 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::sync::{mpsc, oneshot};
 use vestnik_core::publisher::BoxFuture;
 use vestnik_core::sign::Signature;
 use vestnik_proto::query::Query;
 
-use crate::http::BodyError;
+use crate::http::{Body, BodyError, waits_for_consent};
 use crate::respond::{self, Answer};
 use crate::shard::Shard;
 
@@ -44,6 +44,10 @@ pub trait FrontDesk: Send + Sync {
     /// # Errors
     /// The visit, when it must go in.
     fn serve(self: Arc<Self>, visit: Visit) -> Result<BoxFuture<'static, ()>, Box<Visit>>;
+
+    /// Whether the answer to a visit, whose body was not read yet, depends on its body at all. It is given
+    /// none otherwise.
+    fn wants_body(&self, visit: &Visit) -> bool;
 }
 
 impl Door {
@@ -65,6 +69,11 @@ impl Door {
             Some(desk) => desk.serve(visit),
             None => Err(Box::new(visit)),
         }
+    }
+
+    /// Whether the answer to a visit depends on its body.
+    fn wants_body(&self, visit: &Visit) -> bool {
+        self.desk.get().and_then(Weak::upgrade).is_none_or(|desk| desk.wants_body(visit))
     }
 }
 
@@ -91,7 +100,7 @@ impl Visits {
 #[derive(Debug)]
 pub struct Visit {
     head: Parts,
-    body: Bytes,
+    body: Body,
     client: IpAddr,
     is_trusted: bool,
     is_encrypted: bool,
@@ -144,7 +153,7 @@ impl Visit {
     /// The body; empty if there is none.
     #[must_use]
     pub fn body(&self) -> &Bytes {
-        &self.body
+        &self.body.bytes
     }
 
     /// The address it really comes from, behind known proxies.
@@ -196,20 +205,31 @@ impl Shard {
             let is_from_proxy = options.trust.is_proxy(peer.to_canonical());
             (options.limits.max_trusted_payload, options.trust.allows(client), is_from_proxy)
         };
+        let mut closes = false;
         let Ok(place) = door.visits.try_reserve() else {
             return Ok(self.refuse(request, respond::unavailable()).await);
         };
-        let (head, body) = request.into_parts();
-        let body = self.body_behind(&head.headers, body, limit).await?;
+        let (head, mut rest) = request.into_parts();
         let (answer, answered) = oneshot::channel();
-        let visit = Visit { head, body, client, is_trusted, is_encrypted, is_from_proxy, answer };
+        let body = Body { bytes: Bytes::new(), share: None };
+        let mut visit =
+            Visit { head, body, client, is_trusted, is_encrypted, is_from_proxy, answer };
+        if door.wants_body(&visit) {
+            let share = self.shared.body_share(client);
+            visit.body = self.body_behind(&visit.head.headers, rest, limit, share).await?;
+        } else {
+            if !waits_for_consent(&visit.head.headers) {
+                self.discard(&mut rest).await;
+            }
+            closes = !rest.is_end_stream();
+        }
         match door.serve(visit, self.shared.stopping.is_cancelled()) {
             // In a task of its own: a caller that hangs up after sending does not take back what it sent.
             Ok(served) => self.spawn(served),
             Err(visit) => place.send(*visit),
         }
         let answer = tokio::time::timeout(Visit::PATIENCE, answered).await;
-        Ok(match answer {
+        let answer = match answer {
             Ok(Ok(answer)) => answer.map(Full::new),
             Ok(Err(_)) => respond::unavailable(),
             Err(_) => {
@@ -217,6 +237,7 @@ impl Shard {
                 *answer.status_mut() = StatusCode::GATEWAY_TIMEOUT;
                 answer
             }
-        })
+        };
+        Ok(if closes { respond::closing(answer) } else { answer })
     }
 }

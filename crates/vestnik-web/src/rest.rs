@@ -196,6 +196,12 @@ impl Web {
     }
 }
 
+/// Whether [`Web::caller`] may find somebody behind a call, whatever its body says.
+pub(crate) fn may_be_somebody(visit: &Visit) -> bool {
+    let (_, signature) = visit.site_credentials();
+    signature.is_some() || visit.is_trusted() || visit.headers().contains_key(AUTHORIZATION)
+}
+
 /// Whether a call is little work: its input bounds it, and there is not much of that.
 pub(crate) fn is_little_work(visit: &Visit, operation: &str) -> bool {
     const BYTES_MAX: usize = 4096;

@@ -17,6 +17,7 @@ use vestnik_core::{Clock, Expiry};
 use vestnik_hub::Hub;
 use vestnik_publisher::TlsConfig;
 use vestnik_server::{FrontDesk, Visit, Visits};
+use vestnik_service::rest::OPEN_TO_ALL;
 use vestnik_service::{DatabaseOptions, Notice, Service, ServiceError};
 
 use crate::admin::{self, Admin, AdminParts};
@@ -93,6 +94,11 @@ impl FrontDesk for Web {
             visit.answer(answer);
         };
         Ok(Box::pin(OfRuntime { runtime, future: Some(Box::pin(serving)) }))
+    }
+
+    fn wants_body(&self, visit: &Visit) -> bool {
+        let Some(operation) = visit.path().strip_prefix(OPERATIONS_PATH) else { return true };
+        rest::may_be_somebody(visit) || operation.eq_ignore_ascii_case(OPEN_TO_ALL)
     }
 }
 

@@ -180,7 +180,7 @@ settings! {
     "Publishes a second from one address, of clients and of sites that publish with `trusted.path_secret` or a signature; ten seconds' worth may come at once. One more gets 429, a site of generation 5 gets 503 and sends its messages again; a WebSocket of generation 4 is closed with 1013, one of generation 5 gets an error. 0: no limit. Networks of `trusted.allow` are not limited.",
     "queue-server.md W-28; off, because a site that publishes much would lose messages";
     "limits.memory", Kind::Size(0, 1 << 50), "0",
-    "Memory of the process above which no new connections and messages are taken (503), until it is a tenth below; messages that `history.engine = \"memory\"` keeps leave early, too. 0: no limit. Set it below the limit of the container or the service, at which the system ends the process.",
+    "Memory of the process above which no new connections and messages are taken (503), until it is a tenth below; messages that `history.engine = \"memory\"` keeps leave early, too. Request bodies of everybody who is not trusted may take a quarter of it together. 0: no limit, and 256 MiB of such bodies. Set it below the limit of the container or the service, at which the system ends the process.",
     "who is connected stays connected";
     "limits.request_head", Kind::Size(KIB, MIB), "\"16KiB\"",
     "Largest head of a request: line and headers.",

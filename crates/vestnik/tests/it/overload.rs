@@ -1,5 +1,6 @@
 //! More than the server was told to take: rates of an address, memory, open files.
 
+use std::io::Write as _;
 use std::process::Command;
 
 use crate::observe::{metric, until};
@@ -87,6 +88,92 @@ fn full_memory_refuses_what_is_new_in_order_and_is_over_by_itself() {
     assert!(status.success());
     assert_eq!(log.matches("memory is full").count(), log.matches("memory is enough").count());
     assert!(!log.contains("publish not stored"), "said once, not for every message");
+}
+
+/// The largest body that a site may send is 16 MiB.
+const LARGE: usize = 15 << 20;
+
+/// Sends all of a large request but its last byte; how far it comes is up to the server.
+fn burst(address: std::net::SocketAddr, target: &str, headers: &[&str], body: &[u8]) -> Connection {
+    let request = raw::post_bytes(target, headers, body);
+    let mut connection = Connection::open(address);
+    // It may be answered, and cut off, before all of it is sent.
+    let _ = connection.stream().write_all(&request[..request.len() - 1]);
+    connection
+}
+
+#[test]
+fn bodies_of_strangers_share_a_part_of_memory_and_the_site_gets_through() {
+    let server = TestServer::with(&["limits.memory=256MiB"]);
+    let address = server.address();
+    let body = vec![b'x'; LARGE];
+    let signature = "0".repeat(40);
+    let target = format!("/bitrix/api/?hostId=x&signature={signature}");
+    // A quarter of the memory holds four of them.
+    let mut held: Vec<_> = (0..10).map(|_| burst(address, &target, &[STRANGER], &body)).collect();
+    until("those beyond the budget are refused", || {
+        metric(address, "vestnik_refused_for_memory_total") == 6
+    });
+    for connection in &mut held {
+        let _ = connection.stream().set_read_timeout(Some(std::time::Duration::from_millis(300)));
+    }
+    // They are heard out for a moment first.
+    let mut told = None;
+    until("who is still there is told so", || {
+        told = held.iter_mut().find_map(|it| it.try_answer().ok());
+        told.is_some()
+    });
+    let told = told.expect("an answer");
+    assert_eq!((told.status, told.header("retry-after")), (503, Some("1")));
+    assert_eq!(metric(address, "vestnik_memory_full"), 0);
+    // The site sends as large ones beside them; its signature is as wrong, which it is told.
+    assert_eq!(raw::post(address, &target, &[], &body).status, 403);
+    drop(held);
+    until("the budget is free again", || {
+        raw::post(address, &target, &[STRANGER], &body).status == 403
+    });
+}
+
+#[test]
+fn who_shows_nothing_is_refused_before_the_body() {
+    let server = TestServer::with_module(&[]);
+    let address = server.address();
+    // They wait for consent to send their bodies, and get an answer instead.
+    for (target, status) in [("/bitrix/api/?hostId=x", 403), ("/module/pull.event.add", 401)] {
+        let request = format!(
+            "POST {target} HTTP/1.1\r\nHost: test\r\n{STRANGER}\r\nContent-Length: {LARGE}\r\nExpect: 100-continue\r\n\r\n"
+        );
+        // Until the module is there it answers 503.
+        let mut answer = raw::exchange(address, &request);
+        until("it serves", || {
+            answer = raw::exchange(address, &request);
+            ![100, 503].contains(&answer.status)
+        });
+        assert_eq!(answer.status, status, "{target}: {}", answer.head);
+        assert_eq!(answer.header("connection"), Some("close"));
+    }
+}
+
+#[test]
+fn memory_that_a_burst_took_is_given_back() {
+    let server = TestServer::with(&["limits.memory=64MiB"]);
+    let address = server.address();
+    let body = vec![b'x'; LARGE];
+    let target = format!("/bitrix/api/?hostId=x&signature={}", "0".repeat(40));
+    // Of the site itself, which is trusted.
+    let held: Vec<_> = (0..12).map(|_| burst(address, &target, &[], &body)).collect();
+    until("memory is full", || metric(address, "vestnik_refused_for_memory_total") > 0);
+    drop(held);
+    until("memory is enough again", || metric(address, "vestnik_memory_full") == 0);
+    let pair = Pair::new(1);
+    let query = format!("CHANNEL_ID={}", pair.private_signed());
+    let mut subscriber = Subscriber::open(address, &query);
+    assert_eq!(raw::publish(address, &pair.private.to_string(), 0, r#"{"number":1}"#).status, 200);
+    assert_eq!(subscriber.next_text()["number"], 1);
+    server.signal("TERM");
+    let (status, log) = server.wait();
+    assert!(status.success());
+    assert!(log.contains("memory is full"), "{log}");
 }
 
 #[test]
